@@ -1,0 +1,1 @@
+"""Benchmarks: one file a question, and the peers it is measured against."""
