@@ -1,0 +1,58 @@
+"""What a test left running in this process: threads, child processes, sockets."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from dataclasses import dataclass
+from typing import Self
+
+import psutil
+
+ALLOWED_THREADS = ("TMonitor",)  # tqdm's: one a process, for good
+ALLOWED_PROCESSES = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # the same
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """The threads, child processes and sockets of one moment, each by a readable name."""
+
+    found: dict[object, str]
+
+    @classmethod
+    def now(cls) -> Self:
+        """Take stock of this process."""
+        this = psutil.Process()
+        found: dict[object, str] = {}
+        for thread in threading.enumerate():
+            if type(thread).__name__ not in ALLOWED_THREADS:
+                found["thread", thread.ident] = f"thread {thread.name!r}"
+        for child in this.children(recursive=True):
+            name = command_line(child)
+            if name and not any(allowed in name for allowed in ALLOWED_PROCESSES):
+                found["process", child.pid] = f"process {child.pid} ({name[:120]})"
+        for socket in this.net_connections(kind="inet"):
+            if socket.status != psutil.CONN_CLOSE:
+                found["socket", socket.fd, socket.laddr] = f"socket {socket.laddr} {socket.status}"
+        return cls(found)
+
+    def since(self, grace_s: float) -> list[str]:
+        """Name what is there now and was not then, after waiting `grace_s` for it to go."""
+        deadline = time.monotonic() + grace_s
+        while True:
+            left = [name for key, name in Leftovers.now().found.items() if key not in self.found]
+            if not left or time.monotonic() > deadline:
+                return left
+            gc.collect()  # librdkafka's clients close their sockets when they are collected
+            time.sleep(0.05)
+
+
+def command_line(process: psutil.Process) -> str:
+    """Return a process's command line; empty when it is gone or only waits to be reaped."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
