@@ -1,0 +1,65 @@
+"""What happens in the worker, told on the events topic: one JSON object an event.
+
+A publish returns when the broker has confirmed the event, so that whoever acknowledges a command
+after it never loses the answer.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import orjson
+
+__all__ = ["Events", "Send", "confirmed"]
+
+Send = Callable[[bytes, bytes], Awaitable[object]]
+"""Sends one message (key, value) and returns when the broker has confirmed it."""
+
+
+class _Topic(Protocol):
+    """The part of a Faust topic that is used here."""
+
+    async def send(self, *, key: Any, value: Any) -> Awaitable[object]: ...  # noqa: ANN401 - as in Faust
+
+
+def confirmed(topic: _Topic) -> Send:
+    """A `Send` to a Faust topic; `topic.send` alone does not wait for the broker."""
+
+    async def send(key: bytes, value: bytes) -> None:
+        confirmation = await topic.send(key=key, value=value)
+        await confirmation
+
+    return send
+
+
+class Events:
+    """Publishes events in this worker's name.
+
+    Args:
+        send: Sends a key and a value to the events topic and waits for the confirmation.
+        worker: This worker's id, in every event.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, send: Send, worker: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._send = send
+        self.worker = worker
+        self._clock = clock
+
+    async def publish(self, event: str, *, key: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON
+        """Publish one event and wait until the broker has confirmed it.
+
+        Args:
+            event: What happened, such as "accepted".
+            key: The job's name, or the worker's id for what concerns no job.
+            fields: What to tell besides; JSON values.
+
+        Raises:
+            Exception: What the broker's client raises when the event cannot be delivered.
+        """
+        await self._send(key.encode(), self.encode(event, fields))
+
+    def encode(self, event: str, fields: Mapping[str, Any]) -> bytes:
+        """The event as bytes: its name, the time, this worker's id, then the fields."""
+        message = {"event": event, "timestamp": self._clock(), "worker": self.worker, **fields}
+        return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)
