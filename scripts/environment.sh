@@ -95,7 +95,7 @@ show_progress() { # pip's lines in, one short line a package or phase out, with 
             break
         fi
         case $line in
-        *.metadata*) continue ;;
+        *.metadata* | *" kB)"* | *" bytes)"*) continue ;; # many and small: not worth a line
         *"Downloading "* | *"Using cached "*)
             file=${line##*Downloading } file=${file##*Using cached }
             line="${file%%-[cp][py][23]*} (${file##*(}"
@@ -118,8 +118,9 @@ install() { # EXTRA
         tail -n 15 "$log" >&2
         fail "pip could not install Darkroom; the lines above say why and $log has all of them. Run this again when it is put right."
     fi
-    { grep -vE "^$extra " "$venv/installed" 2>/dev/null; wanted_stamp "$extra"; } >"$venv/installed.new"
-    mv "$venv/installed.new" "$venv/installed"
+    touch "$venv/installed"
+    sed -i.old "/^$extra /d" "$venv/installed"
+    wanted_stamp "$extra" >>"$venv/installed"
     rm "$venv/installing"
     say "Installed in $((SECONDS - started)) s."
 }

@@ -30,7 +30,7 @@ class Record:
     def of(cls, message: Message) -> Self:
         pairs = cast("list[tuple[str, bytes | None]]", message.headers() or [])
         headers = {name: value or b"" for name, value in pairs}
-        return cls(cast("bytes | None", message.key()), message.value() or b"", headers)
+        return cls(message.key(), message.value() or b"", headers)
 
     @property
     def json(self) -> Json:
