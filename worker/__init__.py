@@ -1,1 +1,19 @@
-"""An image-classification worker for streams."""
+"""An image-classification worker for streams: `faust -A worker worker` runs it.
+
+The app is built when it is first asked for, so that importing a part of this package
+(`worker.streaming`, `worker.testing`) reads no settings and starts nothing.
+"""
+
+from typing import Any
+
+__all__ = ["app"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        from worker.app import create_app  # noqa: PLC0415 - the app is built on demand
+        from worker.settings import load_settings  # noqa: PLC0415
+
+        globals()["app"] = app = create_app(load_settings())
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

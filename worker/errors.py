@@ -1,6 +1,6 @@
 """The worker's errors: each one says what was wrong, with which value, and what would be right."""
 
-__all__ = ["BadCommand", "BadImage", "SettingsError", "WorkerError"]
+__all__ = ["BadCommand", "BadImage", "BrokerError", "SettingsError", "WorkerError"]
 
 
 class WorkerError(Exception):
@@ -33,3 +33,7 @@ class BadCommand(WorkerError):  # noqa: N818 - it is the command that is bad, no
     def __init__(self, message: str, *, command_id: str | None = None) -> None:
         super().__init__(message)
         self.command_id = command_id
+
+
+class BrokerError(WorkerError):
+    """The Kafka broker does not answer, or refuses what the worker cannot do without."""

@@ -1,0 +1,1 @@
+"""From image messages to predictions: decode, model, produce, acknowledge."""

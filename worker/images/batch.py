@@ -1,0 +1,76 @@
+"""Some messages on their way through the worker together, from records to what is published."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from aiokafka.structs import ConsumerRecord
+from numpy.typing import NDArray
+
+from worker.errors import BadImage
+from worker.images.dead_letters import dead_letter
+from worker.images.decode import Limits, decode
+from worker.images.predictions import predictions
+from worker.publisher import Outgoing
+from worker.topics import Topics
+
+if TYPE_CHECKING:
+    from worker.images.model import Model
+
+__all__ = ["Batch", "answers", "classify", "decode_batch"]
+
+Record = ConsumerRecord[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Decoded messages, and the model that was deployed when they were."""
+
+    model: "Model"
+    sources: Sequence[tuple[Record, str]]
+    """The record that each image came in, and the image's id."""
+    images: Sequence[NDArray[np.uint8]]
+    """Each HxW or HxWx3, as the model wants it."""
+    dead_letters: Sequence[Outgoing]
+
+
+def decode_batch(
+    records: Iterable[Record], model: "Model", limits: Limits, dead_letters_topic: str
+) -> Batch:
+    """Decode records and fit their images to the model; what is no image becomes a dead letter."""
+    sources: list[tuple[Record, str]] = []
+    images: list[NDArray[np.uint8]] = []
+    letters: list[Outgoing] = []
+    for record in records:
+        try:
+            for image in decode(record, limits):
+                # one at a time: of large images only the fitted copies pile up
+                images.append(model.fit(image.pixels))
+                sources.append((record, image.id))
+        except BadImage as problem:
+            letters.append(dead_letter(dead_letters_topic, record, problem))
+    return Batch(model, sources, images, letters)
+
+
+def classify(batch: Batch, at_most: int) -> NDArray[np.float32]:
+    """Return NxC probabilities of a batch's N images, `at_most` of them in one forward pass."""
+    images = batch.images
+    parts = [
+        batch.model.probabilities(np.stack(images[start : start + at_most]))
+        for start in range(0, len(images), at_most)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+
+def answers(
+    batch: Batch, scores: NDArray[np.float32], topics: Topics, top_k: int
+) -> list[Outgoing]:
+    """Return what a batch is answered with: a prediction for each image, then the dead letters."""
+    texts = predictions(batch.sources, scores, batch.model, top_k=top_k, now_s=time.time())
+    predicted = [
+        Outgoing(topics.predictions, record.key, text)
+        for (record, _), text in zip(batch.sources, texts, strict=True)
+    ]
+    return [*predicted, *batch.dead_letters]

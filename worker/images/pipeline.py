@@ -1,0 +1,159 @@
+"""The way of an image: arrived, decoded, classified, published, confirmed, acknowledged.
+
+Promise: an event is acknowledged when the broker has confirmed a prediction or a dead letter for
+each of its records, and never after a later one of the same partition. Each stage has a thread of
+its own and works on another batch, so that decoding, the model and the broker overlap. Short
+queues between the stages bound what is in hand.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import mode
+import numpy as np
+from confluent_kafka import KafkaError
+from faust.types import EventT
+from numpy.typing import NDArray
+
+from worker.errors import BrokerError
+from worker.images.batch import Batch, answers, classify, decode_batch
+from worker.images.dead_letters import without_value
+from worker.images.decode import Limits
+from worker.images.predictor import Predictor
+from worker.publisher import Outgoing, Publisher, Refusals
+from worker.topics import Topics
+
+__all__ = ["Pipeline"]
+
+ARRIVED_BUNDLES = 4
+CONFIRMING_BATCHES = 4
+
+Events = Sequence[EventT[Any]]
+Published = tuple[Sequence[Outgoing], "Future[Refusals]"]
+T = TypeVar("T")
+
+
+class Pipeline(mode.Service):
+    """Takes events that each carry a bundle of records, and acknowledges them in order."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        publisher: Publisher,
+        topics: Topics,
+        *,
+        limits: Limits,
+        batch_size: int,
+        within_s: float,
+        top_k: int,
+    ) -> None:
+        super().__init__()
+        self._predictor = predictor
+        self._publisher = publisher
+        self._topics = topics
+        self._limits = limits
+        self._batch_size = batch_size
+        self._within_s = within_s
+        self._top_k = top_k
+        self._arrived: asyncio.Queue[EventT[Any]] = asyncio.Queue(ARRIVED_BUNDLES)
+        self._decoded: asyncio.Queue[tuple[Events, Batch]] = asyncio.Queue(1)
+        self._classified: asyncio.Queue[tuple[Events, Batch, NDArray[np.float32]]] = asyncio.Queue(
+            1
+        )
+        self._published: asyncio.Queue[tuple[Events, Published]] = asyncio.Queue(CONFIRMING_BATCHES)
+        self._threads = {
+            stage: ThreadPoolExecutor(1, thread_name_prefix=stage)
+            for stage in ("decode", "classify", "publish")
+        }
+
+    async def put(self, event: EventT[Any]) -> None:
+        """Take an event whose message is a bundle; waits while enough is in hand."""
+        await self._arrived.put(event)
+
+    async def on_stop(self) -> None:
+        """Let the threads finish what they are at."""
+        for executor in self._threads.values():
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    @mode.Service.task
+    async def _decode(self) -> None:
+        while not self.should_stop:
+            events = await self._next_events()
+            records = [record for event in events for record in event.message.records]
+            batch = await self._in_thread(
+                "decode",
+                decode_batch,
+                records,
+                self._predictor.model,
+                self._limits,
+                self._topics.dead_letters,
+            )
+            await self._decoded.put((events, batch))
+
+    async def _next_events(self) -> Events:
+        """Return what has arrived: a batch by size, or by time where images are few."""
+        events = [await self._arrived.get()]
+        n_records = len(events[0].message.records)
+        try:
+            async with asyncio.timeout(self._within_s):
+                while n_records < self._batch_size:
+                    events.append(await self._arrived.get())
+                    n_records += len(events[-1].message.records)
+        except TimeoutError:
+            pass
+        return events
+
+    @mode.Service.task
+    async def _classify(self) -> None:
+        while not self.should_stop:
+            events, batch = await self._decoded.get()
+            scores = await self._in_thread("classify", classify, batch, self._batch_size)
+            await self._classified.put((events, batch, scores))
+
+    @mode.Service.task
+    async def _publish(self) -> None:
+        while not self.should_stop:
+            events, batch, scores = await self._classified.get()
+            published = await self._in_thread("publish", self._answer, batch, scores)
+            await self._published.put((events, published))
+
+    def _answer(self, batch: Batch, scores: NDArray[np.float32]) -> Published:
+        messages = answers(batch, scores, self._topics, self._top_k)
+        return messages, self._publisher.publish(messages)
+
+    @mode.Service.task
+    async def _acknowledge(self) -> None:
+        while not self.should_stop:
+            events, (messages, delivery) = await self._published.get()
+            refusals = await asyncio.wrap_future(delivery)
+            if refusals:
+                await self._publish_smaller(messages, refusals)
+            for event in events:
+                event.ack()
+
+    async def _publish_smaller(self, messages: Sequence[Outgoing], refusals: Refusals) -> None:
+        """Send again, without its value, each dead letter that was too large with its headers.
+
+        Raises:
+            BrokerError: the broker refused a message for another reason; nothing is acknowledged.
+        """
+        for index, error in refusals.items():
+            message = messages[index]
+            is_dead_letter = message.topic == self._topics.dead_letters
+            if error.code() != KafkaError.MSG_SIZE_TOO_LARGE or not is_dead_letter:
+                raise BrokerError(
+                    f"topic {message.topic!r}: the broker refused a message: {error.str()}; "
+                    "the worker ends, and the images are classified again after its restart"
+                )
+        smaller = [without_value(messages[index]) for index in refusals]
+        still_refused = await asyncio.wrap_future(self._publisher.publish(smaller))
+        for error in still_refused.values():
+            raise BrokerError(
+                f"topic {self._topics.dead_letters!r}: the broker refused a dead letter "
+                f"even without its value: {error.str()}"
+            )
+
+    async def _in_thread(self, stage: str, work: Callable[..., T], *arguments: Any) -> T:
+        return await self.loop.run_in_executor(self._threads[stage], work, *arguments)

@@ -1,0 +1,90 @@
+"""The topics of one deployment, and their creation.
+
+Faust ignores a source topic that does not exist when it subscribes and then consumes
+nothing from it, so the topics are there before the worker subscribes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from worker.errors import BrokerError
+from worker.settings import Settings
+
+__all__ = ["Topics", "create_missing"]
+
+TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The names of a deployment's topics."""
+
+    images: str
+    predictions: str
+    control: str
+    events: str
+    dead_letters: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Take the names from the settings."""
+        return cls(
+            images=settings.kafka_topic,
+            predictions=settings.predictions_topic,
+            control=settings.control_topic,
+            events=settings.events_topic,
+            dead_letters=settings.dead_letters_topic,
+        )
+
+    def partitions(self, of_data: int) -> dict[str, int]:
+        """Return how many partitions each topic gets: control one, so commands have one order."""
+        return {
+            self.images: of_data,
+            self.predictions: of_data,
+            self.dead_letters: of_data,
+            self.events: 1,
+            self.control: 1,
+        }
+
+
+def create_missing(bootstrap: str, partitions: dict[str, int], replication: int) -> list[str]:
+    """Create the topics that the cluster does not have, and return their names.
+
+    Raises:
+        BrokerError: no broker answers, or it refuses to create a topic.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        present = admin.list_topics(timeout=TIMEOUT_S).topics
+    except KafkaException as error:
+        raise BrokerError(
+            f"KAFKA_HOST: no broker answers at {bootstrap!r} within {TIMEOUT_S:g} s "
+            f"({error.args[0].str()}); start one (scripts/start_kafka.sh) or correct the address"
+        ) from error
+    missing = [name for name in partitions if name not in present]
+    futures = (
+        admin.create_topics(
+            [NewTopic(name, partitions[name], replication) for name in missing],
+            operation_timeout=TIMEOUT_S,
+        )
+        if missing
+        else {}
+    )
+    return [name for name, future in futures.items() if _was_created(name, future)]
+
+
+def _was_created(name: str, future: Iterable[None]) -> bool:
+    try:
+        future.result()  # type: ignore[attr-defined]
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False  # another worker was faster
+        raise BrokerError(
+            f"topic {name!r} is missing and the broker refuses to create it: "
+            f"{error.args[0].str()}; create it by hand or correct DARKROOM_REPLICATION"
+        ) from error
+    return True

@@ -1,0 +1,187 @@
+"""Faust's Kafka transport, changed where it is slow or loses messages.
+
+Written against faust-streaming 0.15 and aiokafka 0.14; `tests/unit/worker/test_transport.py`
+fails when an upgrade changes what is relied on here. The changes:
+
+- Records of the bulk topics are delivered in bundles, one Faust event for many records: Faust
+  spends four tasks and three polls on each message that it delivers.
+- What is committed comes from a `Window`. Faust's own list of acknowledged offsets commits over a
+  gap of one message, and counts what it skipped in a rebalance as done.
+- When partitions are revoked, what was done is committed before it is forgotten.
+- A topic can be held: its messages stay in Kafka until it is released.
+- A fetch waits 50 ms at most, not 1.5 s: the embedded broker answers no sooner.
+"""
+
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import aiokafka
+from aiokafka.structs import ConsumerRecord
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage, Message
+from mode.utils.futures import notify
+
+from worker.window import Window
+
+__all__ = ["Bundle", "Consumer", "Transport"]
+
+FETCH_MAX_WAIT_MS = 50
+HELD_POLL_S = 0.05
+BUNDLE_RECORDS = 256
+BUNDLE_BYTES = 4 * 1024 * 1024
+
+
+class Bundle(ConsumerMessage):
+    """Consecutive records of one partition as one message; its offset is the last one's."""
+
+    records: Sequence[ConsumerRecord[bytes, bytes]]
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread that holds aiokafka's consumer."""
+
+    def _create_worker_consumer(self, transport: "Transport") -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust hard-codes 1,500 ms; the fetcher is made with it when the consumer starts.
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
+        return consumer
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer with bundles, windows and topics on hold."""
+
+    transport: "Transport"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._windows: dict[TP, Window] = {}
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109 - Faust's signature
+    ) -> dict[TP, list[Any]]:
+        held = self.transport.held_topics
+        wanted = {tp for tp in active_partitions or () if tp.topic not in held}
+        if not wanted:
+            await self.sleep(HELD_POLL_S)
+            return {}
+        records: dict[TP, list[Any]] = await super()._getmany(wanted, timeout)
+        return records
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109
+        """Fetch records and yield them as messages, those of a bulk topic as bundles.
+
+        What is not yielded because a rebalance began is read again from the committed offset.
+        """
+        fetched, _ = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        for tp, records in (fetched or {}).items():
+            for message in self._messages(tp, records):
+                if self.should_stop or self.app.consumer_generation_id != generation:
+                    return
+                if not self.flow_active:
+                    await self.perform_seek()
+                    return
+                self._windows.setdefault(tp, Window()).open(message.offset)
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                yield tp, message
+
+    def _messages(self, tp: TP, records: Sequence[Any]) -> Iterator[Message]:
+        if tp.topic not in self.transport.bulk_topics:
+            return (self._to_message(tp, record) for record in records)
+        return (self._to_bundle(tp, chunk) for chunk in chunks(records))
+
+    def _to_bundle(self, tp: TP, records: Sequence[ConsumerRecord[bytes, bytes]]) -> Bundle:
+        last = records[-1]
+        bundle = Bundle(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000,
+            last.timestamp_type,
+            (),
+            None,
+            None,
+            None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+        bundle.records = records
+        return bundle
+
+    def ack(self, message: Message) -> bool:
+        """Note that a message's work is done; one from before a rebalance counts for nothing."""
+        if message.acked:
+            return False
+        message.acked = True
+        self._unacked_messages.discard(message)
+        is_current = message.generation_id == self.app.consumer_generation_id
+        if message.tracked and is_current and message.tp in self._windows:
+            self._windows[message.tp].close(message.offset)
+        notify(self._waiting_for_ack)
+        return True
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Do nothing: a window has no gaps, whatever offsets the log leaves out."""
+
+    def _filter_tps_with_pending_acks(
+        self, topics: Collection[TP | str] | None = None
+    ) -> Iterable[TP]:
+        return [tp for tp in self._windows if topics is None or {tp, tp.topic} & set(topics)]
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._windows[tp].position
+
+    async def perform_seek(self) -> None:
+        """Go back to the committed offsets; what was delivered since then will be again."""
+        self._windows.clear()
+        await super().perform_seek()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit what is in hand, then forget the partitions."""
+        if not self.app.should_stop:
+            self.stop_flow()
+            self.app.flow_control.suspend()
+            self.app.flow_control.clear()
+            await self.wait_empty()
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._windows.pop(tp, None)
+
+
+class Transport(driver.Transport):
+    """Kafka by way of the consumer above."""
+
+    Consumer = Consumer
+
+    def __init__(self, *args: Any, bulk_topics: Collection[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bulk_topics = frozenset(bulk_topics)
+        self.held_topics: set[str] = set()
+
+    def hold(self, topic: str) -> None:
+        """Leave a topic's messages in Kafka until it is released."""
+        self.held_topics.add(topic)
+
+    def release(self, topic: str) -> None:
+        """Deliver a held topic's messages again, within 50 ms where nothing else is fetched."""
+        self.held_topics.discard(topic)
+
+
+def chunks(
+    records: Sequence[ConsumerRecord[bytes, bytes]],
+) -> Iterator[Sequence[ConsumerRecord[bytes, bytes]]]:
+    """Cut records into runs of at most 256 and about 4 MiB, so that what is in hand is bounded."""
+    start, size = 0, 0
+    for end, record in enumerate(records):
+        length = len(record.value or b"")
+        if end > start and (end - start >= BUNDLE_RECORDS or size + length > BUNDLE_BYTES):
+            yield records[start:end]
+            start, size = end, 0
+        size += length
+    if start < len(records):
+        yield records[start:]
