@@ -1,1 +1,73 @@
-"""Train and evaluate image classifiers."""
+"""Trains and evaluates image classifiers; knows nothing of streams.
+
+`import trainer` is cheap: each name is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.checkpoints import Checkpoint, load_checkpoint
+    from trainer.classifier import build_classifier
+    from trainer.dataset import FashionMNIST, get_dataloader
+    from trainer.defaults import DEFAULT_PARAMS
+    from trainer.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainerError
+    from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Saved, Started
+    from trainer.params import Params
+    from trainer.progress import ProgressBar
+    from trainer.runs import fit, train
+    from trainer.seeds import set_seeds
+    from trainer.unpack import save_data
+
+__all__ = [
+    "DEFAULT_PARAMS",
+    "BatchReport",
+    "Checkpoint",
+    "CheckpointError",
+    "DataError",
+    "DivergedError",
+    "EpochReport",
+    "FashionMNIST",
+    "FitResult",
+    "Observer",
+    "Params",
+    "ParamsError",
+    "ProgressBar",
+    "Saved",
+    "Started",
+    "TrainerError",
+    "build_classifier",
+    "fit",
+    "get_dataloader",
+    "load_checkpoint",
+    "save_data",
+    "set_seeds",
+    "train",
+]
+
+_HOMES = {
+    "checkpoints": ("Checkpoint", "load_checkpoint"),
+    "classifier": ("build_classifier",),
+    "dataset": ("FashionMNIST", "get_dataloader"),
+    "defaults": ("DEFAULT_PARAMS",),
+    "errors": ("CheckpointError", "DataError", "DivergedError", "ParamsError", "TrainerError"),
+    "observers": ("BatchReport", "EpochReport", "FitResult", "Observer", "Saved", "Started"),
+    "params": ("Params",),
+    "progress": ("ProgressBar",),
+    "runs": ("fit", "train"),
+    "seeds": ("set_seeds",),
+    "unpack": ("save_data",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,180 @@
+"""One checkpoint: a file that holds all to serve and all to go on, whole or refused.
+
+The file is what `torch.save` writes (so `torch.load(path, weights_only=True)` reads it too), then
+a trailer with the sha256 of all before it. It is only ever read with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import io
+import os
+import pickle
+import platform
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer.classifier import Classifier, Logits, assemble
+from trainer.errors import CheckpointError, ParamsError
+from trainer.params import Params
+from trainer.transforms import Transforms
+
+FORMAT = 1
+TRAILER = b"darkroom-sha256:"
+TRAILER_BYTES = len(TRAILER) + 64
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and found whole.
+
+    Attributes:
+        path: The file.
+        sha256: Of the whole file, in hex.
+        epoch: How many epochs are done.
+        params: Those of the run.
+        class_names: One an index of the classifier's output.
+        metrics: Of the last evaluation before it was saved.
+        versions: Of Python and the libraries that wrote it.
+        content: Everything in the file, as `trainer.loop` wrote it.
+    """
+
+    path: Path
+    sha256: str
+    epoch: int
+    params: Params
+    class_names: list[str]
+    metrics: dict[str, float]
+    versions: dict[str, str]
+    content: dict[str, Any]
+
+    def classifier(self) -> Classifier:
+        """Return the classifier in eval mode, on the CPU; its output is probabilities.
+
+        Raises:
+            CheckpointError: The weights are of another architecture than the params say.
+        """
+        model = assemble(self.params)
+        try:
+            model.load_state_dict(self.content["model"])
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f"{self.path} holds weights of another net than its params describe: {error}"
+            ) from error
+        return model.eval()
+
+    def logits_classifier(self) -> nn.Module:
+        """Return the classifier without its final Softmax, in eval mode, on the CPU."""
+        return Logits(self.classifier()).eval()
+
+    def transform(self) -> Transforms:
+        """Return what turns uint8 images `(n, h, w, c)` into the net's float `(n, c, h, w)`."""
+        return Transforms(self.params)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that matter to a checkpoint."""
+    packages = ("darkroom", "torch", "torchvision", "numpy")
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in packages
+    }
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint so that at `path` there is the old file or the whole new one.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; nothing is left behind.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    payload = buffer.getbuffer()
+    trailer = TRAILER + hashlib.sha256(payload).hexdigest().encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(payload)
+            file.write(trailer)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+        sync_folder(path.parent)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last: a rename is on disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Raises:
+        CheckpointError: It is missing, cut short, altered, no checkpoint, or holds pickled code,
+            which is refused without being run.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    content = _content(path, _payload(path, data))
+    try:
+        params = Params.validate_all(content["params"])
+        return Checkpoint(
+            path=path,
+            sha256=hashlib.sha256(data).hexdigest(),
+            epoch=int(content["position"]["epoch"]),
+            params=params,
+            class_names=[str(name) for name in content["class_names"]],
+            metrics=dict(content["metrics"]),
+            versions=dict(content["versions"]),
+            content=content,
+        )
+    except ParamsError as error:
+        raise CheckpointError(f"{path} has params that do not hold here: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no checkpoint of the trainer: {error!r}") from error
+
+
+def _payload(path: Path, data: bytes) -> memoryview:
+    trailer = data[-TRAILER_BYTES:]
+    if not trailer.startswith(TRAILER):
+        raise CheckpointError(
+            f"{path} ({len(data)} bytes) is cut short or was not written by the trainer: "
+            "its sha256 is missing at the end"
+        )
+    payload = memoryview(data)[:-TRAILER_BYTES]
+    expected = trailer[len(TRAILER) :].decode("ascii", "replace")
+    actual = hashlib.sha256(payload).hexdigest()
+    if actual != expected:
+        raise CheckpointError(f"{path} is damaged: its sha256 is {actual}, it says {expected}")
+    return payload
+
+
+def _content(path: Path, payload: memoryview) -> dict[str, Any]:
+    try:
+        content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than weights and plain values, which may be code; refused"
+        ) from error
+    except Exception as error:
+        raise CheckpointError(f"{path} is no checkpoint: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is no checkpoint of the trainer (format {FORMAT})")
+    return content

@@ -1,0 +1,128 @@
+"""A class with its keyword arguments, as params write it: `{"class": ..., "kwargs": {...}}`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from trainer import names
+from trainer.names import Kind
+
+ComponentT = TypeVar("ComponentT", bound="Component")
+
+
+def class_of(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
+    """Return what makes a pydantic field hold a class of this kind.
+
+    A dotted name must be in the kind's namespaces; a class itself, which only Python code can
+    hand over, may also be the user's own.
+    """
+
+    def to_class(value: object) -> object:
+        if isinstance(value, str):
+            return names.resolve(value, kind)
+        if isinstance(value, type) and not issubclass(value, kind.base_class()):
+            raise ValueError(f"{value.__name__} is no {kind.what}")
+        return value
+
+    return BeforeValidator(to_class), PlainSerializer(lambda cls: names.dotted(cls, kind))
+
+
+class Component(BaseModel):
+    """A class and the keyword arguments that it is made with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
+
+    cls: type = Field(alias="class")
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self, *args: Any, **more: Any) -> Any:
+        """Return a new instance; `more` wins over nothing and must not repeat `kwargs`."""
+        return self.cls(*args, **self.kwargs, **more)
+
+    @property
+    def title(self) -> str:
+        """The class's short name, for errors."""
+        return self.cls.__name__
+
+
+class Layer(Component):
+    """One entry of `net_arch`."""
+
+    cls: Annotated[type, *class_of(names.LAYER)] = Field(alias="class")
+
+
+class Transform(Component):
+    """One entry of `additional_transforms` or `augmentations`."""
+
+    cls: Annotated[type, *class_of(names.TRANSFORM)] = Field(alias="class")
+
+
+class Metric(Component):
+    """A torchmetrics metric; gets `num_classes` and `task` by itself where it takes them."""
+
+    cls: Annotated[type, *class_of(names.METRIC)] = Field(alias="class")
+
+
+def _without_verbose(kwargs: object) -> object:
+    if isinstance(kwargs, Mapping) and "verbose" in kwargs:
+        warnings.warn(
+            "verbose in a learning-rate schedule's kwargs is ignored: torch has removed it",
+            UserWarning,
+            stacklevel=2,
+        )
+        return {key: value for key, value in kwargs.items() if key != "verbose"}
+    return kwargs
+
+
+class Schedule(Component):
+    """One entry of `learning_rate_schedule`."""
+
+    cls: Annotated[type, *class_of(names.SCHEDULE)] = Field(alias="class")
+    kwargs: Annotated[dict[str, Any], BeforeValidator(_without_verbose)] = Field(
+        default_factory=dict
+    )
+    name: str = ""
+
+
+def wrong_kwargs(where: str, cls: type, kwargs: Iterable[str], given: Iterable[str]) -> list[str]:
+    """Return what is wrong with the names of keyword arguments, a sentence each.
+
+    Args:
+        where: The key in the params, for the sentence.
+        cls: The class that will be called.
+        kwargs: The names that the params give.
+        given: The names that the trainer itself gives (`params`, `optimizer`, ...).
+    """
+    kwargs, given = set(kwargs), set(given)
+    takes = inspect.signature(cls).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in takes.values()):
+        return []
+    accepted = [name for name in takes if name not in given]
+    findings = []
+    for name in sorted(kwargs - set(accepted)):
+        near = difflib.get_close_matches(name, accepted, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        findings.append(
+            f"{where}: {cls.__name__} takes no {name!r}{hint}; it accepts {', '.join(accepted)}"
+        )
+    missing = [
+        name
+        for name in accepted
+        if takes[name].default is inspect.Parameter.empty
+        and takes[name].kind is not inspect.Parameter.VAR_POSITIONAL
+        and name not in kwargs
+    ]
+    if missing:
+        findings.append(f"{where}: {cls.__name__} needs {', '.join(missing)}")
+    return findings
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or the name of its kind where it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,72 @@
+"""What params say together: whether net, optimiser, schedules and transforms can be made at all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from trainer.architecture import outline
+from trainer.components import first_line, wrong_kwargs
+
+if TYPE_CHECKING:
+    from trainer.params import Params
+
+
+def findings(params: Params, wrong: Collection[str]) -> list[str]:
+    """Return what is wrong between keys that are right each for itself.
+
+    Args:
+        params: The params, with defaults in place of the wrong ones.
+        wrong: The keys that are wrong already; checks that need them are left out.
+    """
+    found: list[str] = []
+    if not {"optim_class", "optim_kwargs", "learning_rate"} & set(wrong):
+        found += _optimiser(params)
+    if "learning_rate_schedule" not in wrong:
+        found += _schedules(params)
+    if not {"additional_transforms", "normalise_mean", "normalise_std"} & set(wrong):
+        found += _net(params, wrong)
+    return found
+
+
+def _optimiser(params: Params) -> list[str]:
+    found = wrong_kwargs("optim_kwargs", params.optim_class, params.optim_kwargs, {"params", "lr"})
+    if found:
+        return found
+    try:
+        params.optim_class([_dummy()], lr=params.learning_rate, **params.optim_kwargs)
+    except Exception as error:
+        return [f"optim_kwargs: {params.optim_class.__name__}: {first_line(error)}"]
+    return []
+
+
+def _schedules(params: Params) -> list[str]:
+    found = []
+    for index, schedule in enumerate(params.learning_rate_schedule):
+        where = f"learning_rate_schedule[{index}]"
+        wrong = wrong_kwargs(f"{where}.kwargs", schedule.cls, schedule.kwargs, {"optimizer"})
+        if not wrong:
+            try:
+                schedule.build(torch.optim.SGD([_dummy()], lr=params.learning_rate, momentum=0.9))
+            except Exception as error:
+                wrong = [f"{where}: {schedule.title}: {first_line(error)}"]
+        found += wrong
+    return found
+
+
+def _net(params: Params, wrong: Collection[str]) -> list[str]:
+    from trainer.transforms import Transforms  # noqa: PLC0415 - it imports params
+
+    try:
+        shape = Transforms(params).shape_after()
+    except ValueError as error:
+        return [str(error)]
+    if {"net_arch", "image_height", "image_width", "is_image_color"} & set(wrong):
+        return []
+    return list(outline(params.net_arch, shape).findings)
+
+
+def _dummy() -> Any:
+    return torch.nn.Parameter(torch.zeros(1, 1))

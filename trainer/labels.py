@@ -1,0 +1,120 @@
+"""The table of a split: which files there are, and which class each belongs to."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from trainer.errors import DataError
+
+COLUMNS = ("files", "type")
+
+
+@dataclass(frozen=True)
+class Table:
+    """`info.csv`, read.
+
+    Attributes:
+        path: The file.
+        files: Image file names, relative to the table's folder.
+        labels: A label each, numbers in their shortest form.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+def read_table(folder: Path) -> Table:
+    """Read `folder/info.csv`.
+
+    Raises:
+        DataError: It is not there, is no such table, or lists nothing.
+    """
+    path = folder / "info.csv"
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError as error:
+        text = f"{path} is not there; it needs the columns {' and '.join(COLUMNS)}"
+        raise DataError("bad data", [text]) from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError("bad data", [f"{path} cannot be read: {error}"]) from error
+    if not rows:
+        raise DataError("bad data", [f"{path} lists no image: the split is empty"])
+    missing = [column for column in COLUMNS if column not in rows[0]]
+    if missing:
+        there = ", ".join(str(column) for column in rows[0])
+        text = f"{path} lacks the column {' and '.join(missing)}; it has {there}"
+        raise DataError("bad data", [text])
+    _check_rows(path, rows)
+    return Table(
+        path, tuple(row["files"] for row in rows), tuple(_label(row["type"]) for row in rows)
+    )
+
+
+def _check_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    findings = []
+    for line, row in enumerate(rows, 2):
+        name, label = row["files"], row["type"]
+        if not name or not label or not label.strip():
+            findings.append(f"{path} line {line}: file or type is empty")
+        elif PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+            findings.append(f"{path} line {line}: {name!r} is outside the split's folder")
+    if findings:
+        raise DataError("bad data", findings)
+
+
+def _label(text: str) -> str:
+    """Return a label in its shortest form: `3`, `03` and `3.0` are the same number."""
+    text = text.strip()
+    if re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", text):
+        return str(int(float(text)))
+    return text
+
+
+def natural(label: str) -> tuple[tuple[int, int, str], ...]:
+    """Return a sort key under which numbers in labels count as numbers: `9` before `10`."""
+    if re.fullmatch(r"-?\d+", label):
+        return ((0, int(label), ""),)
+    return tuple(
+        (0, int(part), "") if part.isdecimal() else (1, 0, part)
+        for part in re.split(r"(\d+)", label)
+        if part
+    )
+
+
+def class_names(table: Table, n_classes: int) -> list[str]:
+    """Return the class names of a training table in natural order, one an index.
+
+    Labels that are all numbers from 0 below `n_classes` are their own indices, also when some of
+    them do not occur.
+
+    Raises:
+        DataError: There are more or fewer classes than `n_classes`.
+    """
+    present = sorted(set(table.labels), key=natural)
+    numbers = [str(index) for index in range(n_classes)]
+    if set(present) <= set(numbers):
+        return numbers
+    if len(present) == n_classes:
+        return present
+    if all(re.fullmatch(r"-?\d+", label) for label in present):
+        raise DataError("bad data", outside(table, numbers))
+    shown = ", ".join(present[:12]) + (", ..." if len(present) > 12 else "")
+    text = f"{table.path} has {len(present)} classes ({shown}) but n_classes is {n_classes}"
+    raise DataError("bad data", [f"{text}; set n_classes={len(present)} or mend the labels"])
+
+
+def outside(table: Table, names: Sequence[str]) -> list[str]:
+    """Return a finding for every row whose label is none of the class names."""
+    known = set(names)
+    allowed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return [
+        f"{table.path}: {name} has the label {label!r}, which is no class; classes: {allowed}"
+        for name, label in zip(table.files, table.labels, strict=True)
+        if label not in known
+    ]

@@ -1,0 +1,227 @@
+"""Everything that can be set, in one typed model that accepts the published dict as it stands.
+
+Validation is whole: one `ParamsError` lists every wrong key and value with what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from trainer import names
+from trainer.components import Layer, Schedule, Transform, class_of
+from trainer.errors import ParamsError
+
+
+def default_device() -> str:
+    """Return "cuda" where there is one, else "cpu"."""
+    import torch  # noqa: PLC0415 - params alone must not cost torch's import
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _block(taken: int, given: int, kernel: int, stride: int = 1) -> list[dict[str, Any]]:
+    conv = {"in_channels": taken, "out_channels": given, "kernel_size": kernel, "stride": stride}
+    return [
+        {"class": "torch.nn.Conv2d", "kwargs": conv},
+        {"class": "torch.nn.BatchNorm2d", "kwargs": {"num_features": given}},
+        {"class": "torch.nn.ELU", "kwargs": {}},
+        {"class": "torch.nn.MaxPool2d", "kwargs": {"kernel_size": 2, "stride": 1}},
+    ]
+
+
+def default_net() -> list[dict[str, Any]]:
+    """Return the published net, its 32-64 block once: 28x28 comes out as 256x1x1."""
+    return [*_block(1, 32, 5, 2), *_block(32, 64, 4), *_block(64, 128, 3), *_block(128, 256, 3)]
+
+
+def default_schedule() -> list[dict[str, Any]]:
+    """Return the published schedule: an exponential decay, a step an epoch."""
+    name = "ExponentialLR"
+    cls = f"torch.optim.lr_scheduler.{name}"
+    return [{"name": name, "class": cls, "kwargs": {"gamma": 0.99}}]
+
+
+def _to_transform(value: object) -> object:
+    if isinstance(value, type | str):
+        return {"class": value}
+    return value
+
+
+class Params(BaseModel):
+    """The params of a run, validated; the keys are the published ones."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        arbitrary_types_allowed=True,
+        allow_inf_nan=False,
+    )
+
+    GOOGLE_APPLICATION_CREDENTIALS: str | None = Field(
+        None, description="service-account file for Pub/Sub"
+    )
+    PUB_SUB_PROJECT: str | None = Field(None, description="Google Cloud project")
+    PUB_SUB_TOPIC: str | None = Field(None, description="Pub/Sub topic to publish to")
+    PUB_SUB_SUBSCRIPTION: str | None = Field(None, description="Pub/Sub subscription to pull")
+    TIMEOUT: float = Field(3.0, gt=0, description="seconds to wait for Pub/Sub")
+    KAFKA_HOST: str = Field("embedded", min_length=1, description="brokers, or `embedded`")
+    KAFKA_TOPIC: str = Field("images", min_length=1, description="the topic of the images")
+
+    batch_size: int = Field(512, ge=1, description="images a training step")
+    eval_batch_size: int = Field(1, ge=1, description="images an evaluation step")
+    image_height: int = Field(28, ge=1, le=65536, description="pixels")
+    image_width: int = Field(28, ge=1, le=65536, description="pixels")
+    is_image_color: bool = Field(False, description="three channels instead of one")
+    shuffle_dataset: bool = Field(True, description="reshuffle every epoch")
+    flip_images: bool = Field(True, description="random flips both ways, in training only")
+    flip_probability: float = Field(0.4, ge=0, le=1, description="of each of the two flips")
+    normalise_images: bool = Field(False, description="subtract the mean, divide by the std")
+    normalise_mean: tuple[float, ...] = Field((0.5,), description="one value a channel")
+    normalise_std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.25,), description="one value a channel"
+    )
+    additional_transforms: (
+        tuple[Annotated[Transform | Callable[..., Any], BeforeValidator(_to_transform)], ...] | None
+    ) = Field(None, description="applied after the built-in ones, to whole batches")
+    manual_seed: int = Field(17, ge=0, lt=2**32, description="for numpy, torch and Python")
+
+    net_arch: tuple[Layer, ...] = Field(
+        default_factory=default_net, description="the layers, in order"
+    )
+    n_classes: int = Field(10, ge=2, description="how many classes there are")
+
+    num_epochs: int = Field(1000, ge=1, description="passes over the training images")
+    eval_freq: int = Field(5, ge=1, description="evaluate every so many epochs, and after the last")
+    save_freq: int = Field(5, ge=1, description="save every so many epochs, and after the last")
+    optim_class: Annotated[type, *class_of(names.OPTIMISER)] = Field(
+        "torch.optim.SGD", description="the optimiser"
+    )
+    optim_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="its keyword arguments, without the learning rate"
+    )
+    learning_rate: float = Field(0.1, gt=0, description="at the start")
+    learning_rate_schedule: tuple[Schedule, ...] = Field(
+        default_factory=default_schedule,
+        description="several at once; ReduceLROnPlateau gets the evaluation loss",
+    )
+    device: str = Field(default_factory=default_device, description="cuda where there is one")
+    mode: Literal["notebook", "script"] = Field("script", description="which progress bar")
+    eval_metric_compute_freq: Literal["epoch", "step"] = Field(
+        "epoch", description="when test metrics are computed"
+    )
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _usable_device(cls, value: object) -> str:
+        import torch  # noqa: PLC0415 - see default_device
+
+        try:
+            kind = torch.device(value).type  # type: ignore[arg-type]
+        except (RuntimeError, TypeError) as error:
+            raise ValueError("no device of torch; allowed: cpu, cuda, cuda:N") from error
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise ValueError("no CUDA device is there; set device to cpu")
+        return str(value)
+
+    @field_validator("normalise_mean", "normalise_std", mode="before")
+    @classmethod
+    def _a_value_a_channel(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, int | float):
+            value = (value,)
+        expected = 3 if info.data.get("is_image_color") else 1
+        if isinstance(value, list | tuple) and len(value) not in {1, expected}:
+            raise ValueError(f"{len(value)} values for {expected} channel(s)")
+        return value
+
+    @property
+    def channels(self) -> int:
+        """How many channels an image has: 3 in colour, 1 in grey."""
+        return 3 if self.is_image_color else 1
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """One image as the transforms get it: `(channels, height, width)`."""
+        return self.channels, self.image_height, self.image_width
+
+    @classmethod
+    def validate_all(cls, params: Mapping[str, Any] | Params) -> Params:
+        """Return the params when all of them are right.
+
+        Args:
+            params: The published dict, with classes or dotted names, or params already made.
+
+        Raises:
+            ParamsError: With every unknown key and wrong value, net and keyword arguments
+                included.
+        """
+        given = dict(params) if isinstance(params, Mapping) else params.as_given()
+        findings = [_unknown(key) for key in given if key not in cls.model_fields]
+        known = {key: value for key, value in given.items() if key in cls.model_fields}
+        try:
+            made, wrong = cls.model_validate(known), set[str]()
+        except ValidationError as error:
+            findings += [_finding(known, detail) for detail in error.errors(include_url=False)]
+            wrong = {str(detail["loc"][0]) for detail in error.errors()}
+            made = cls.model_validate({key: known[key] for key in known.keys() - wrong})
+        from trainer import feasibility  # noqa: PLC0415 - it needs torch
+
+        findings += feasibility.findings(made, wrong)
+        if findings:
+            raise ParamsError("wrong params", findings)
+        return made
+
+    def as_given(self) -> dict[str, Any]:
+        """Return the fields as the model holds them, classes as classes."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the params as JSON-ready values, classes as dotted names.
+
+        A transform given as a Python object becomes its text, which cannot be read back.
+        """
+        return self.model_dump(mode="json", by_alias=True, fallback=repr)
+
+
+def _unknown(key: object) -> str:
+    near = difflib.get_close_matches(str(key), Params.model_fields, n=1, cutoff=0.6)
+    hint = (
+        f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(Params.model_fields))}"
+    )
+    return f"{key}: unknown key; {hint}"
+
+
+def _finding(given: Mapping[str, Any], detail: Any) -> str:
+    """Put one of pydantic's findings as `key[index].name: message (got value)`."""
+    path = _path(step for step in detail["loc"] if step not in _UNION_BRANCHES)
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "missing":
+        return f"{path}: {message}"
+    text = repr(detail["input"])
+    return f"{path}: {message}; got {text if len(text) <= 80 else text[:77] + '...'}"
+
+
+_UNION_BRANCHES = {
+    "Transform",
+    "callable",
+    "function-before[_to_transform(), union[Transform,callable]]",
+}
+
+
+def _path(steps: Iterable[object]) -> str:
+    text = ""
+    for step in steps:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    return text

@@ -1,0 +1,103 @@
+"""From stored bytes to what the net takes: one pass over a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from trainer.components import Component, first_line
+
+if TYPE_CHECKING:
+    from trainer.params import Params
+
+Shape = tuple[int, ...]
+
+
+class Transforms:
+    """The transforms of a run, applied to whole batches.
+
+    The order: flips (training only), scaling to 0..1, normalisation, the additional transforms.
+    """
+
+    def __init__(self, params: Params, *, training: bool = False) -> None:
+        """Make the transforms.
+
+        Args:
+            params: What to apply.
+            training: Whether flips happen.
+
+        Raises:
+            ValueError: An additional transform cannot be made; the text names it.
+        """
+        self._params = params
+        self._flips = training and params.flip_images and params.flip_probability > 0
+        self._additional = [
+            _made(f"additional_transforms[{index}]", one)
+            for index, one in enumerate(params.additional_transforms or ())
+        ]
+        self._mean, self._std = (
+            torch.tensor(values).view(1, -1, 1, 1)
+            for values in (params.normalise_mean, params.normalise_std)
+        )
+
+    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return a batch for the net.
+
+        Args:
+            images: uint8, shape `(n, height, width, channels)`.
+            generator: Draws the flips; torch's global one when there is none.
+
+        Returns:
+            float32, shape `(n, channels, height, width)` unless an additional transform changes it.
+        """
+        x = images.permute(0, 3, 1, 2)
+        if self._flips:
+            x = self._flipped(x, generator)
+        x = x.to(torch.float32).div_(255)
+        if self._params.normalise_images:
+            x = x.sub_(self._mean.to(x.device)).div_(self._std.to(x.device))
+        for _, transform in self._additional:
+            x = transform(x)
+        return x
+
+    def shape_after(self) -> Shape:
+        """Return one image's shape behind the transforms, found by trying two black images.
+
+        Raises:
+            ValueError: An additional transform refuses a batch or gives no batch; names it.
+        """
+        height, width = self._params.image_height, self._params.image_width
+        if not self._additional:
+            return self._params.image_shape
+        x = torch.zeros((2, self._params.channels, height, width))
+        for where, transform in self._additional:
+            try:
+                x = transform(x)
+            except Exception as error:
+                raise ValueError(
+                    f"{where}: {first_line(error)}; it must take a float batch (n, c, h, w)"
+                ) from error
+            if not isinstance(x, Tensor) or x.ndim != 4 or len(x) != 2:
+                raise ValueError(f"{where}: it must give a batch (n, c, h, w) of as many images")
+        return tuple(x.shape[1:])
+
+    def _flipped(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        draws = torch.rand((2, len(x), 1, 1, 1), generator=generator)
+        horizontal, vertical = (draws < self._params.flip_probability).to(x.device)
+        x = torch.where(horizontal, x.flip(3), x)
+        return torch.where(vertical, x.flip(2), x)
+
+
+def _made(where: str, one: Component | Callable[..., Any]) -> tuple[str, Callable[..., Any]]:
+    if not isinstance(one, Component):
+        return where, one
+    try:
+        made = one.build()
+    except Exception as error:
+        raise ValueError(f"{where}: {one.title}: {first_line(error)}") from error
+    if not callable(made):
+        raise ValueError(f"{where}: {one.title} is no transform: it cannot be called")
+    return where, made
