@@ -1,0 +1,1 @@
+"""Jobs: kept in a ledger on disk, run one at a time in a process of their own."""
