@@ -67,7 +67,8 @@ class Announcer:
         about: dict[str, Any] = {"checkpoint": job.checkpoint}
         match job.state:
             case State.FINISHED if job.kind == "evaluation":
-                await self._publish("evaluated", job, **about, split=job.split, metrics=job.metrics)
+                about |= {"split": job.split, "images": job.images, "per_class": job.per_class}
+                await self._publish("evaluated", job, **about, metrics=job.metrics)
             case State.FINISHED:
                 await self._publish("finished", job, **about, epoch=job.epoch, metrics=job.metrics)
                 await self._deploy(job)

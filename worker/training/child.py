@@ -57,7 +57,8 @@ class Outcome:
         status: "finished", "stopped" (asked to, and saved before it did), or "failed".
         reason: For people, when it failed.
         trace: The traceback, when the failure is not one that its reason explains.
-        best: The best checkpoint, relative to the log directory.
+        best: The best checkpoint of a training, relative to the log directory.
+        images: That an evaluation was made on, and `per_class` its metrics by class name.
     """
 
     status: Literal["finished", "stopped", "failed"]
@@ -67,6 +68,8 @@ class Outcome:
     num_epochs: int | None = None
     best: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    images: int | None = None
+    per_class: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Channel:
@@ -187,8 +190,10 @@ def _evaluate(task: Task, channel: Channel) -> Outcome:
     torch.set_num_threads(task.threads)
     channel.should_stop()
     path = task.logdir / str(task.job.checkpoint)
-    evaluate: Callable[..., dict[str, float]] = trainer.evaluate
-    return Outcome(status="finished", metrics=evaluate(path, task.datadir, kind=task.job.split))
+    found = trainer.evaluate(path, task.datadir, kind=task.job.split)
+    return Outcome(
+        status="finished", metrics=found.metrics, per_class=found.per_class, images=found.images
+    )
 
 
 def _failure(error: BaseException) -> Outcome:

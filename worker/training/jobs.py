@@ -49,6 +49,7 @@ class Job(BaseModel):
         params: The trainer's params, complete: the worker's defaults and the command's on top.
         checkpoint: To be evaluated; of a training the best one. Relative to the log directory.
         told: The last state that the broker confirmed on the events topic.
+        images: That an evaluation was made on; `per_class` has its metrics by class name.
         attempts: Starts in a row that brought no new checkpoint.
         crashes: Processes in a row that died without a new checkpoint while their worker lived on.
         worker: The worker that took it last.
@@ -71,6 +72,8 @@ class Job(BaseModel):
     epoch: int | None = None
     num_epochs: int | None = None
     metrics: dict[str, float | None] = {}
+    images: int | None = None
+    per_class: dict[str, dict[str, float | None]] = {}
     worker: str | None = None
     accepted_at: float | None = None
     ended_at: float | None = None

@@ -236,6 +236,8 @@ class Runner(mode.Service):
                     num_epochs=outcome.num_epochs,
                     checkpoint=outcome.best or job.checkpoint,
                     metrics=outcome.metrics,
+                    images=outcome.images,
+                    per_class=outcome.per_class,
                 )
 
     def _after_death(self, job: Job, reason: str) -> Job:
