@@ -1,0 +1,215 @@
+"""The main job step by step, from images without a model to predictions and a dead letter."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from scripts.local_worker import LocalWorker
+from scripts.stream import Answers, Images, Json, Stream, TooSlowError
+
+N_TRAIN, N_TEST = 4000, 1000
+N_WAITING = 200
+STEADY_PER_S = 200.0
+ACCURACY = 0.95
+JOB = "demo"
+WAIT_S = 120.0
+BROKEN = b"\x89PNG\r\n\x1a\n and then nothing that a PNG has"
+
+
+@dataclass
+class Result:
+    """What the demo has seen, and what of it is short."""
+
+    images_sent: int = 0
+    predictions: int = 0
+    dead_letters: int = 0
+    accuracy: float = 0.0
+    images_per_s: float = 0.0
+    latency_ms: dict[str, float] = field(default_factory=lambda: {"p50": 0.0, "p99": 0.0})
+    epochs: int = 0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as they are printed."""
+        return dict(vars(self))
+
+    def shortcomings(self) -> list[str]:
+        """Name what was promised and did not come; empty when all is well."""
+        found = []
+        if self.predictions + self.dead_letters < self.images_sent:
+            found.append(
+                f"{self.images_sent} images were sent, and {self.predictions} predictions and"
+                f" {self.dead_letters} dead letters came"
+            )
+        if self.accuracy < ACCURACY:
+            found.append(f"the accuracy is {self.accuracy:.3f}, and {ACCURACY} was expected")
+        if self.dead_letters != 1:
+            found.append(f"1 broken image was sent, and {self.dead_letters} dead letters came")
+        return found
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Labelled images as `info.csv` lists them: (N, 28, 28), uint8."""
+
+    images: Images
+    labels: list[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> Digits:
+        """Read the images that a folder lists."""
+        with (folder / "info.csv").open(newline="", encoding="utf-8") as table:
+            rows = list(csv.DictReader(table))
+        images = [cv2.imread(str(folder / row["files"]), cv2.IMREAD_GRAYSCALE) for row in rows]
+        return cls(np.array(images, np.uint8), [row["type"] for row in rows])
+
+
+class Journey:
+    """The steps of the demo, in the order in which they happen."""
+
+    def __init__(self, worker: LocalWorker, stream: Stream, epochs: int) -> None:
+        self.worker = worker
+        self.stream = stream
+        self.result = Result(epochs=epochs)
+        self.test = Digits.read(worker.datadir / "test")
+        self.ids = [f"test-{index:04}" for index in range(N_TEST)]
+
+    def run(self) -> None:
+        """Take all the steps."""
+        self.send_before_there_is_a_model()
+        self.train()
+        self.predictions_of_what_waited()
+        self.steady_stream()
+        self.full_speed()
+        self.broken_image()
+        self.count()
+
+    def send_before_there_is_a_model(self) -> None:
+        """Send images that nothing can predict yet."""
+        self.stream.send_all(self.test.images[:N_WAITING], self.ids[:N_WAITING])
+        self.result.images_sent += N_WAITING
+        self.stream.read(1.0)
+        step(f"Sent {N_WAITING} images; there is no model yet, so they wait in Kafka")
+        say(f"predictions so far: {len(self.stream.predictions)}")
+
+    def train(self) -> None:
+        """Send the command, and follow the training up to the swap."""
+        step(f"Sent a start-training command: {self.result.epochs} epochs on {N_TRAIN} digits")
+        params = {
+            "num_epochs": self.result.epochs,
+            "eval_freq": 1,
+            "save_freq": 1,
+            "batch_size": 64,
+            "eval_batch_size": 250,
+            "learning_rate": 0.05,
+            "optim_kwargs": {"momentum": 0.9},
+            "flip_images": False,
+        }
+        self.stream.command("start-training", id=JOB, params=params)
+        with tqdm(total=self.result.epochs, desc="    epochs", unit="epoch") as bar:
+            for event in self.stream.listen(WAIT_S):
+                self.worker.check()
+                if self.is_the_swap(event, bar):
+                    break
+        model = event["model"]
+        step("The worker has swapped the best checkpoint in by itself")
+        say(f"{event['checkpoint']}: epoch {model['epoch']}, sha256 {model['sha256'][:12]}...")
+
+    def is_the_swap(self, event: Json, bar: tqdm[Any]) -> bool:
+        """Show one event on the progress bar; true for the last that training gives."""
+        kind = str(event["event"])
+        if kind == "epoch":
+            accuracy = event["test_metrics"].get("accuracy", float("nan"))
+            bar.set_postfix_str(
+                f"loss {event['train_loss']:.3f}, test accuracy {accuracy:.3f},"
+                f" {event['images_per_s']:,.0f} images/s"
+            )
+            bar.update(event["epoch"] - bar.n)
+        if kind in {"rejected", "failed", "cancelled", "reload-failed"}:
+            raise TooSlowError(f"the training came to nothing: {kind}: {event.get('reason')}")
+        return kind == "reloaded"
+
+    def predictions_of_what_waited(self) -> None:
+        """Show what became of the images that waited."""
+        ids = self.ids[:N_WAITING]
+        found = self.stream.wait_for_predictions(ids, WAIT_S)
+        step(f"{len(found)} of the {N_WAITING} images that waited are predicted")
+        say(f"{'image':12}{'is a':>6}{'predicted':>11}{'confidence':>12}   model")
+        for image_id, label in itertools.islice(zip(ids, self.test.labels, strict=False), 8):
+            if prediction := found.get(image_id):
+                model = f"{prediction['model']['job']}, epoch {prediction['model']['epoch']}"
+                say(
+                    f"{image_id:12}{label:>6}{prediction['label']!s:>11}"
+                    f"{prediction['confidence']:>12.1%}   {model}"
+                )
+
+    def steady_stream(self) -> None:
+        """Send the rest of the test split; measure accuracy and latency."""
+        images, ids = self.test.images[N_WAITING:], self.ids[N_WAITING:]
+        answers = self.ask(images, ids, per_s=STEADY_PER_S)
+        if answers.latencies_ms:
+            p50, p99 = np.percentile(answers.latencies_ms, [50, 99])
+            self.result.latency_ms = {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}
+        labels = dict(zip(self.ids, self.test.labels, strict=True))
+        right = sum(
+            str(self.stream.predictions[name]["label"]) == label
+            for name, label in labels.items()
+            if name in self.stream.predictions
+        )
+        self.result.accuracy = right / N_TEST
+        step(f"A steady stream of {len(ids)} more test images, {STEADY_PER_S:.0f} a second")
+        say(f"accuracy on all {N_TEST} test images: {self.result.accuracy:.3f}")
+        say(
+            "from sending to reading the prediction: {p50} ms (median), {p99} ms (p99)".format_map(
+                self.result.latency_ms
+            )
+        )
+
+    def full_speed(self) -> None:
+        """Send the training split at once; measure images a second."""
+        train = Digits.read(self.worker.datadir / "train")
+        ids = [f"train-{index:04}" for index in range(N_TRAIN)]
+        answers = self.ask(train.images, ids, per_s=None)
+        self.result.images_per_s = round(len(answers.predictions) / max(answers.seconds, 1e-9), 1)
+        step(f"{N_TRAIN} images as fast as it goes")
+        say(f"{self.result.images_per_s:,.0f} images/s, one image a message")
+
+    def ask(self, images: Images, ids: list[str], per_s: float | None) -> Answers:
+        """Send images and wait for their predictions."""
+        self.result.images_sent += len(ids)
+        return self.stream.ask(images, ids, per_s=per_s, timeout_s=WAIT_S)
+
+    def broken_image(self) -> None:
+        """Send what is no image, and show its dead letter."""
+        self.stream.send(BROKEN, "image/png", "broken")
+        self.result.images_sent += 1
+        letter = self.stream.wait_for_dead_letter(WAIT_S)
+        step("One broken image stops nothing; it is a dead letter now")
+        if letter is not None:
+            say(f"reason: {letter['reason']}")
+            say(f"error:  {letter['error']}")
+
+    def count(self) -> None:
+        """Count all that came."""
+        self.stream.read(0.2)
+        self.result.predictions = len(self.stream.predictions)
+        self.result.dead_letters = len(self.stream.dead_letters)
+
+
+def step(text: str) -> None:
+    """Print what happens now."""
+    click.secho(f"\n{text}", bold=True)
+
+
+def say(text: str) -> None:
+    """Print a detail of it."""
+    click.echo(f"    {text}")

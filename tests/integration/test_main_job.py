@@ -1,0 +1,59 @@
+"""The main job on the embedded broker, through the real command line."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.deployment import Deployment, Digits
+from tests.main_job import MainJob, data, digits, trained
+from tests.worker_life import WorkerLife, fresh, served
+
+__all__ = ["data", "digits", "fresh", "served", "trained"]  # fixtures
+
+
+@pytest.fixture(scope="module")
+def kafka() -> str:
+    return "embedded"
+
+
+class TestMainJob(MainJob):
+    """What every broker gives."""
+
+
+class TestWorkerLife(WorkerLife):
+    """What every broker gives."""
+
+    def test_ready_within_five_seconds(self, served: Deployment, digits: Digits) -> None:
+        """A worker is ready 5 s after its start, its broker and its classifier included."""
+        with served:
+            begin = time.monotonic()
+            worker = served.start_worker()
+            seconds = time.monotonic() - begin
+            served.client.send_images(digits.images[:1], ["one"])
+            served.client.predictions(["one"])
+
+        assert seconds < 5, worker.report(f"ready after {seconds:.1f} s")
+
+    def test_embedded_broker_is_announced(self, fresh: Deployment) -> None:
+        """A worker on the embedded broker warns that it keeps nothing and says where it is."""
+        with fresh:
+            worker = fresh.start_worker()
+            address = json.loads((fresh.logdir / "broker.json").read_text())["bootstrap"]
+            worker.terminate()
+
+        assert address in worker.log
+        assert "nothing" in worker.log
+        assert not (fresh.logdir / "broker.json").exists()
+
+    def test_a_wrong_setting_stops_the_start(self, fresh: Deployment) -> None:
+        """A wrong setting ends the start with one message that names it, and no traceback."""
+        with fresh, pytest.raises(AssertionError, match="ended without"):
+            fresh.start_worker(DARKROOM_PARTITIONS="many")
+
+        log = fresh.workers[0].log
+        assert "DARKROOM_PARTITIONS" in log
+        assert "Traceback" not in log
+        assert fresh.workers[0].wait(5.0) != 0
