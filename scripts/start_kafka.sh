@@ -1,0 +1,197 @@
+#!/usr/bin/env bash
+# Run a one-node Apache Kafka (KRaft) on the loopback interface, until Ctrl-C or a signal.
+set -euo pipefail
+
+version=4.1.1
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/darkroom
+port=9092
+data=${XDG_DATA_HOME:-$HOME/.local/share}/darkroom/kafka
+overrides=()
+
+usage() {
+    cat <<USAGE
+Usage: scripts/start_kafka.sh [OPTION]...
+
+Run a one-node Apache Kafka on 127.0.0.1 in the foreground. It prints "Kafka is ready at HOST:PORT"
+on standard output once it takes connections; Ctrl-C or SIGTERM ends it.
+
+  --port PORT        where it listens (default $port); 0 takes a free port
+  --data DIR         where it keeps its messages
+                     (default $data)
+  --set KEY=VALUE    a setting of the broker, on top of this script's; may be repeated
+  -h, --help         this text
+
+Kafka comes from \$KAFKA_HOME when that is set, else $version by Maven, once, into
+$cache
+Needs Java 17 or later (\$JAVA_HOME or on the PATH).
+USAGE
+}
+
+say() { printf '%s\n' "$*" >&2; }
+
+fail() {
+    say "start_kafka.sh: $*"
+    exit 1
+}
+
+unavailable() { # something has to be installed; EX_UNAVAILABLE, by which the tests know that they cannot run
+    say "start_kafka.sh: $*"
+    exit 69
+}
+
+parse() {
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --port=* | --data=* | --set=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+        --port | --data | --set) [ $# -ge 2 ] || fail "$1 needs a value; see --help" ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *) fail "unknown option $1; see --help" ;;
+        esac
+        case $1 in
+        --port) port=$2 ;;
+        --data) data=$2 ;;
+        --set) overrides+=("$2") ;;
+        esac
+        shift 2
+    done
+    if ! [[ $port =~ ^[0-9]{1,5}$ ]] || [ "$port" -gt 65535 ]; then
+        fail "--port $port: not a port, 0 to 65535"
+    fi
+}
+
+is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; } # PORT
+
+free_port() { # below the range from which the kernel hands out ports
+    local found
+    while true; do
+        found=$((20000 + (RANDOM << 15 | RANDOM) % 12000))
+        is_open "$found" || break
+    done
+    echo "$found"
+}
+
+find_java() {
+    local java=java major
+    [ -z "${JAVA_HOME:-}" ] || java=$JAVA_HOME/bin/java
+    major=$("$java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
+    [ "${major:-0}" -ge 17 ] || unavailable "Kafka $version needs Java 17 or later, and $java is ${major:-not there}.
+On Debian and Ubuntu: apt install openjdk-17-jre-headless. On macOS: brew install openjdk@17.
+Another one is used when JAVA_HOME names it."
+    echo "$java"
+}
+
+fetch() { # FOLDER: copy Kafka and what it needs there, whole or not at all
+    local folder=$1 new=$1.$$
+    command -v mvn >/dev/null || unavailable "Kafka is not here yet, and Maven, which would fetch it, is not installed.
+On Debian and Ubuntu: apt install maven. On macOS: brew install maven.
+Or unpack a Kafka from https://kafka.apache.org/downloads and set KAFKA_HOME to it."
+    say "Fetching Apache Kafka $version (46 files, 43 MB; once)"
+    mkdir -p "$new"
+    cat >"$new/pom.xml" <<POM
+<project>
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>darkroom</groupId><artifactId>kafka</artifactId><version>1</version>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
+    <!-- without it Kafka's warnings and errors go nowhere -->
+    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.24.3</version></dependency>
+  </dependencies>
+</project>
+POM
+    mvn -q -B -f "$new/pom.xml" dependency:copy-dependencies "-DoutputDirectory=$new/libs" >"$new/log" 2>&1 || {
+        tail -n 20 "$new/log" >&2
+        rm -rf "$new"
+        unavailable "Maven could not fetch Kafka $version; the lines above say why."
+    }
+    rm -f "$new/pom.xml" "$new/log"
+    if [ -d "$folder/libs" ]; then # another start was faster
+        rm -rf "$new"
+    else
+        mv "$new" "$folder"
+    fi
+}
+
+find_libs() {
+    if [ -n "${KAFKA_HOME:-}" ]; then
+        ls "$KAFKA_HOME"/libs/kafka_*.jar >/dev/null 2>&1 ||
+            fail "KAFKA_HOME=$KAFKA_HOME has no libs/kafka_*.jar; set it to an unpacked Kafka, or unset it to have Maven fetch one."
+        echo "$KAFKA_HOME/libs"
+    else
+        [ -d "$cache/kafka-$version/libs" ] || fetch "$cache/kafka-$version"
+        echo "$cache/kafka-$version/libs"
+    fi
+}
+
+write_settings() { # FOLDER
+    local controller
+    controller=$(free_port)
+    cat >"$1/server.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:$controller
+log.dirs=$1/messages
+# one node
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=8
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# a worker that starts does not wait for others to join its group
+group.initial.rebalance.delay.ms=0
+# an image may be larger than Kafka's 1 MB, and a Pub/Sub message is 10 MB at most
+message.max.bytes=11534336
+replica.fetch.max.bytes=11534336
+PROPERTIES
+    [ ${#overrides[@]} -eq 0 ] || printf '%s\n' "${overrides[@]}" >>"$1/server.properties"
+    cat >"$1/log4j2.properties" <<'LOGGING'
+status=error
+appender.stderr.type=Console
+appender.stderr.name=stderr
+appender.stderr.target=SYSTEM_ERR
+appender.stderr.layout.type=PatternLayout
+appender.stderr.layout.pattern=[%d] %p %m (%c)%n
+rootLogger.level=warn
+rootLogger.appenderRef.stderr.ref=stderr
+LOGGING
+}
+
+format_once() { # FOLDER JAVA LIBS
+    [ -e "$1/messages/meta.properties" ] && return
+    local run=("$2" -cp "$3/*" "-Dlog4j2.configurationFile=$1/log4j2.properties") id
+    id=$("${run[@]}" kafka.tools.StorageTool random-uuid)
+    "${run[@]}" kafka.tools.StorageTool format -t "$id" -c "$1/server.properties" >&2 ||
+        fail "Kafka cannot keep its messages in $1; the lines above say why."
+}
+
+announce_when_ready() { # KAFKA'S PROCESS; runs beside it, and ends with it
+    while kill -0 "$1" 2>/dev/null; do
+        if is_open "$port"; then
+            echo "Kafka is ready at 127.0.0.1:$port"
+            return
+        fi
+        sleep 0.1
+    done
+}
+
+parse "$@"
+java=$(find_java) || exit
+libs=$(find_libs) || exit
+if [ "$port" -eq 0 ]; then port=$(free_port); fi
+! is_open "$port" || fail "port $port is taken; end what listens there, or choose another with --port (0: any free one)."
+mkdir -p "$data/messages" || fail "--data $data: cannot make this folder"
+data=$(cd "$data" && pwd -P)
+write_settings "$data"
+format_once "$data" "$java" "$libs"
+say "Kafka keeps its messages in $data"
+(announce_when_ready $$ &) # in a shell of its own, so that Kafka gets no child that it would never reap
+# shellcheck disable=SC2086 # several options
+exec "$java" ${KAFKA_HEAP_OPTS:--Xms256m -Xmx1g} -cp "$libs/*" \
+    "-Dlog4j2.configurationFile=$data/log4j2.properties" kafka.Kafka "$data/server.properties"
