@@ -3,23 +3,35 @@
 import asyncio
 import os
 import socket
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faust
 import mode
+from faust.types import TopicT
 from yarl import URL
 
 from worker.broker import Broker
+from worker.control.agent import control_agent
+from worker.control.broadcast import Broadcast
+from worker.control.every_worker import EveryWorker
+from worker.control.one_worker import OneWorker
+from worker.events import Events
 from worker.images.agent import images_agent
 from worker.images.decode import Limits
 from worker.images.deployment import Deployment
 from worker.images.pipeline import Pipeline
 from worker.images.predictor import Predictor
-from worker.publisher import Publisher
+from worker.publisher import Outgoing, Publisher
 from worker.settings import Settings
 from worker.topics import Topics
+from worker.training.jobs import Ledger
+from worker.training.runner import Runner
 from worker.transport import Transport
+from worker.watchdog import Check, Watchdog, coordinator_problem, loop_problem, stop_problem
 
 if TYPE_CHECKING:
     from worker.images.model import Model
@@ -30,32 +42,65 @@ SESSION_TIMEOUT_S = 10.0
 EMBEDDED_SESSION_TIMEOUT_S = 6.0
 """A rebalance takes about a session timeout on the embedded broker."""
 COMMIT_INTERVAL_S = 0.3
-"""What is delivered twice after a kill is what was done within it."""
+"""What was done within it is delivered a second time after a kill."""
 STREAM_BUFFER_BUNDLES = 8
 HEADERS_BYTES = 64 * 1024
 """Room in a dead letter for the headers beside the largest image."""
+TRAINING_SHARE_OF_STOP = 0.6
+"""Of the time that a worker has to stop; the rest is for what follows."""
+BLOCKED_S = 50.0
+COORDINATOR_S = 10.0
 
 
 class WorkerApp(faust.App):
-    """Faust's app, which finds its broker when it starts and not when it is made."""
+    """Faust's app with a broker that is found at the start, services of ours, and a watchdog."""
 
     def __init__(self, *args: Any, kafka: Broker, bulk_topics: set[str], **options: Any) -> None:
         super().__init__(*args, **options)
         self._kafka = kafka
-        self.transport = Transport(self.conf.broker_consumer, self, bulk_topics=bulk_topics)
+        self.images_transport = Transport(self.conf.broker_consumer, self, bulk_topics=bulk_topics)
+        self.transport = self.images_transport
+        self.services: Sequence[mode.Service] = ()
+        """Started, in this order, when the worker has its partitions."""
+        self.checks: Mapping[Check, float] = {}
+        """What the watchdog looks at, and for how many seconds on end each may fail."""
 
     async def on_first_start(self) -> None:
         """Have a broker with topics; Faust's own first start makes folders that nothing uses."""
+        self._watchdog = Watchdog({**self.checks, loop_problem(self.loop): BLOCKED_S})
+        self._watchdog.start()
         await asyncio.to_thread(self._kafka.start)
-        self.transport.url = [URL(f"kafka://{host}") for host in self._kafka.bootstrap.split(",")]
+        brokers = self._kafka.bootstrap.split(",")
+        self.images_transport.url = [URL(f"kafka://{broker}") for broker in brokers]
+
+    async def on_started_init_extra_services(self) -> None:
+        """Start our services."""
+        await super().on_started_init_extra_services()
+        for service in self.services:
+            await self.add_runtime_dependency(service)
 
     async def on_shutdown(self) -> None:
         """Stop the embedded broker when everything that talks to it has stopped."""
         await super().on_shutdown()
         await asyncio.to_thread(self._kafka.stop)
+        self._watchdog.stop()
+
+    def partitions_of(self, topic: str) -> list[int]:
+        """Return which partitions of a topic are this worker's now."""
+        return [tp.partition for tp in self.consumer.assignment() if tp.topic == topic]
+
+    def raw_topic(self, name: str) -> TopicT:
+        """Return a topic of bytes; Faust would drop what it cannot decode itself."""
+        return self.topic(
+            name,
+            key_type=bytes,
+            key_serializer="raw",
+            value_type=bytes,
+            value_serializer="raw",
+        )
 
 
-def create_app(settings: Settings) -> faust.App:
+def create_app(settings: Settings) -> WorkerApp:
     """Put a worker together; `faust -A worker worker` runs it."""
     topics = Topics.of(settings)
     worker_id = f"{socket.gethostname()}-{os.getpid()}"
@@ -64,7 +109,7 @@ def create_app(settings: Settings) -> faust.App:
         settings.group,
         kafka=kafka,
         bulk_topics={topics.images},
-        broker=f"kafka://{settings.kafka_host.replace(',', ';kafka://')}",
+        broker=[URL(f"kafka://{broker}") for broker in settings.kafka_host.split(",")],
         broker_client_id=worker_id,
         broker_commit_interval=COMMIT_INTERVAL_S,
         broker_session_timeout=(
@@ -78,7 +123,6 @@ def create_app(settings: Settings) -> faust.App:
         topic_disable_leader=True,
         worker_redirect_stdouts=False,
     )
-    app.transport.hold(topics.images)
 
     publisher = Publisher(
         lambda: {
@@ -86,9 +130,11 @@ def create_app(settings: Settings) -> faust.App:
             "message.max.bytes": settings.max_image_bytes + HEADERS_BYTES,
         }
     )
-    predictor = Predictor(on_first_model=lambda: app.transport.release(topics.images))
+    app.images_transport.hold(topics.images)
+    predictor = Predictor(
+        on_first_model=lambda: app.images_transport.release(topics.images),
+    )
     deployment = Deployment(settings.logdir, predictor, load=load_model)
-    app.task(deployment.restore)
     pipeline = Pipeline(
         predictor,
         publisher,
@@ -98,19 +144,58 @@ def create_app(settings: Settings) -> faust.App:
         within_s=settings.serving_within_s,
         top_k=settings.top_k,
     )
-    app.service(publisher)
-    app.service(pipeline)
-    raw = {
-        "key_type": bytes,
-        "key_serializer": "raw",
-        "value_type": bytes,
-        "value_serializer": "raw",
+
+    async def send(topic: str, key: bytes, value: bytes) -> None:
+        await publisher.send(Outgoing(topic, key, value))
+
+    events = Events(partial(send, topics.events), worker_id)
+    ledger = Ledger(settings.logdir)
+    runner = Runner(
+        ledger,
+        events,
+        send_command=lambda command: send(topics.control, command.id.encode(), command.to_json()),
+        datadir=settings.datadir,
+        threads=settings.training_threads,
+        hang_s=settings.training_hang_s,
+        stop_timeout_s=settings.stop_timeout_s * TRAINING_SHARE_OF_STOP,
+    )
+    one_worker = OneWorker(ledger, events, runner, defaults=settings.training)
+    every_worker = EveryWorker(
+        deployment,
+        ledger,
+        events,
+        runner,
+        partitions=lambda: app.partitions_of(topics.images),
+        versions={name: version(name) for name in ("darkroom", "faust-streaming", "torch")},
+    )
+    broadcast = Broadcast(
+        topics.control,
+        every_worker.handle,
+        connection=lambda: {"bootstrap_servers": kafka.bootstrap, "client_id": worker_id},
+    )
+
+    async def restore() -> None:
+        """Serve what is deployed, once no later deployment can be missed."""
+        await broadcast.positioned.wait()
+        await every_worker.restore()
+
+    app.task(restore)
+    app.services = [publisher, pipeline, runner, broadcast]
+    app.checks = {
+        coordinator_problem(app): COORDINATOR_S,
+        stop_problem(app): settings.stop_timeout_s,
+        pipeline.problem: 0.0,
     }
     app.agent(
-        app.topic(topics.images, **raw),
+        app.raw_topic(topics.images),
         name="images",
         supervisor_strategy=mode.CrashingSupervisor,
     )(images_agent(pipeline))
+    app.agent(
+        app.raw_topic(topics.control),
+        name="control",
+        supervisor_strategy=mode.CrashingSupervisor,
+    )(control_agent(one_worker))
     return app
 
 

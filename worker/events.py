@@ -19,7 +19,7 @@ Send = Callable[[bytes, bytes], Awaitable[object]]
 class _Topic(Protocol):
     """The part of a Faust topic that is used here."""
 
-    async def send(self, *, key: Any, value: Any) -> Awaitable[object]: ...  # noqa: ANN401 - as in Faust
+    async def send(self, *, key: Any, value: Any) -> Awaitable[object]: ...
 
 
 def confirmed(topic: _Topic) -> Send:
@@ -46,7 +46,7 @@ class Events:
         self.worker = worker
         self._clock = clock
 
-    async def publish(self, event: str, *, key: str, **fields: Any) -> None:  # noqa: ANN401 - any JSON
+    async def publish(self, event: str, *, key: str, **fields: Any) -> None:
         """Publish one event and wait until the broker has confirmed it.
 
         Args:

@@ -4,6 +4,7 @@ Built on confluent-kafka's idempotent producer, where a message costs some 2 mic
 through Faust's it costs about 30.
 """
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,6 +14,8 @@ from typing import Any
 
 import mode
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from worker.errors import BrokerError
 
 __all__ = ["Outgoing", "Publisher", "Refusals"]
 
@@ -78,6 +81,15 @@ class Publisher(mode.Service):
         for index, message in enumerate(messages):
             self._produce(message, partial(delivery.report, index))
         return delivery.answer
+
+    async def send(self, message: Outgoing) -> None:
+        """Publish one message and wait until the broker has it.
+
+        Raises:
+            BrokerError: the broker refused it, and why.
+        """
+        for error in (await asyncio.wrap_future(self.publish([message]))).values():
+            raise BrokerError(f"topic {message.topic!r}: a message was refused: {error.str()}")
 
     def _produce(self, message: Outgoing, report: Any) -> None:
         while True:

@@ -237,7 +237,7 @@ def _did_you_mean(field: str) -> str:
 
 def _problem(detail: Any, sources: Mapping[str, str]) -> str:
     field = str(detail["loc"][0]) if detail["loc"] else "settings"
-    message = detail["msg"].removeprefix("Value error, ")
+    message = str(detail["msg"]).removeprefix("Value error, ")
     if not detail["loc"]:
         return message
     return f"{sources.get(field, field)}: {detail['input']!r}: {message}"

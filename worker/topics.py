@@ -4,12 +4,12 @@ Faust ignores a source topic that does not exist when it subscribes and then con
 nothing from it, so the topics are there before the worker subscribes.
 """
 
-from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from worker.errors import BrokerError
 from worker.settings import Settings
@@ -77,9 +77,9 @@ def create_missing(bootstrap: str, partitions: dict[str, int], replication: int)
     return [name for name, future in futures.items() if _was_created(name, future)]
 
 
-def _was_created(name: str, future: Iterable[None]) -> bool:
+def _was_created(name: str, future: Future[None]) -> bool:
     try:
-        future.result()  # type: ignore[attr-defined]
+        future.result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False  # another worker was faster

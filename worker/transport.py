@@ -12,7 +12,7 @@ fails when an upgrade changes what is relied on here. The changes:
 - A fetch waits 50 ms at most, not 1.5 s: the embedded broker answers no sooner.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import aiokafka
@@ -40,7 +40,7 @@ class Bundle(ConsumerMessage):
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that holds aiokafka's consumer."""
 
-    def _create_worker_consumer(self, transport: "Transport") -> aiokafka.AIOKafkaConsumer:
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         # Faust hard-codes 1,500 ms; the fetcher is made with it when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
@@ -63,14 +63,13 @@ class Consumer(driver.Consumer):
         self,
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109 - Faust's signature
-    ) -> dict[TP, list[Any]]:
+    ) -> Mapping[TP, list[Any]]:
         held = self.transport.held_topics
         wanted = {tp for tp in active_partitions or () if tp.topic not in held}
         if not wanted:
             await self.sleep(HELD_POLL_S)
             return {}
-        records: dict[TP, list[Any]] = await super()._getmany(wanted, timeout)
-        return records
+        return await super()._getmany(wanted, timeout)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109
         """Fetch records and yield them as messages, those of a bulk topic as bundles.
@@ -103,7 +102,7 @@ class Consumer(driver.Consumer):
             last.offset,
             last.timestamp / 1000,
             last.timestamp_type,
-            (),
+            None,
             None,
             None,
             None,
@@ -130,8 +129,8 @@ class Consumer(driver.Consumer):
 
     def _filter_tps_with_pending_acks(
         self, topics: Collection[TP | str] | None = None
-    ) -> Iterable[TP]:
-        return [tp for tp in self._windows if topics is None or {tp, tp.topic} & set(topics)]
+    ) -> Iterator[TP]:
+        return (tp for tp in self._windows if topics is None or {tp, tp.topic} & set(topics))
 
     def _new_offset(self, tp: TP) -> int | None:
         return self._windows[tp].position

@@ -4,8 +4,6 @@ Promise: `position` never passes an offset that was opened and not closed, in wh
 order they are closed. It is what may be committed: the offset to read next.
 """
 
-from collections import OrderedDict
-
 __all__ = ["Window"]
 
 
@@ -13,7 +11,7 @@ class Window:
     """Spans of offsets in the order of their delivery, each open until its work is done."""
 
     def __init__(self) -> None:
-        self._is_closed: OrderedDict[int, bool] = OrderedDict()
+        self._is_closed: dict[int, bool] = {}
         self.position: int | None = None
 
     def __len__(self) -> int:
@@ -28,6 +26,9 @@ class Window:
         if last_offset not in self._is_closed:
             return
         self._is_closed[last_offset] = True
-        while self._is_closed and next(iter(self._is_closed.values())):
-            done, _ = self._is_closed.popitem(last=False)
-            self.position = done + 1
+        while self._is_closed:
+            first = next(iter(self._is_closed))
+            if not self._is_closed[first]:
+                return
+            del self._is_closed[first]
+            self.position = first + 1

@@ -62,6 +62,21 @@ class EveryWorker:
             case _:
                 pass  # one worker does the others, and a second delivery is done already
 
+    async def restore(self) -> None:
+        """Serve what was deployed when this worker started, and say so.
+
+        Raises:
+            Exception: What the broker's client raises when the answer cannot be delivered.
+        """
+        key = self._events.worker
+        try:
+            model = await self._deployment.restore()
+        except WorkerError as error:
+            await self._events.publish("reload-failed", key=key, reason=str(error))
+        else:
+            if model is not None:
+                await self._events.publish("reloaded", key=key, **_about(model))
+
     def _is_first(self, command: Command) -> bool:
         key = (command.command, command.id)
         if key in self._done:

@@ -1,8 +1,9 @@
 """The images agent; an event that it takes carries a bundle of records (`worker.transport`)."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
+from faust.streams import Stream
 from faust.types import StreamT
 
 from worker.images.pipeline import Pipeline
@@ -15,7 +16,7 @@ def images_agent(pipeline: Pipeline) -> Callable[[StreamT[Any]], Awaitable[None]
 
     async def classify(stream: StreamT[Any]) -> None:
         """Classify images and publish a prediction or a dead letter for each."""
-        async for event in stream.noack().events():
+        async for event in cast("Stream[Any]", stream).noack().events():
             await pipeline.put(event)
 
     return classify

@@ -5,6 +5,7 @@ Importing this module imports torch, some two seconds: a worker without a model 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -43,17 +44,17 @@ class Model:
 
     def fit(self, pixels: Pixels) -> Pixels:
         """Bring one image, HxW or HxWx3 (RGB) of any size, to the model's channels and size."""
+        fitted: NDArray[Any] = pixels
         if self.is_colour and pixels.ndim == GREY:
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+            fitted = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
         elif not self.is_colour and pixels.ndim != GREY:
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        height, width = pixels.shape[:2]
-        if (height, width) == (self.height, self.width):
-            return pixels
-        shrinks = height * width > self.height * self.width
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        resized: Pixels = cv2.resize(pixels, (self.width, self.height), interpolation=method)
-        return resized
+            fitted = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        height, width = fitted.shape[:2]
+        if (height, width) != (self.height, self.width):
+            shrinks = height * width > self.height * self.width
+            method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            fitted = cv2.resize(fitted, (self.width, self.height), interpolation=method)
+        return fitted
 
     def probabilities(self, batch: Pixels) -> NDArray[np.float32]:
         """Classify a batch of fitted images.

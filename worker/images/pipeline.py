@@ -7,12 +7,15 @@ queues between the stages bound what is in hand.
 """
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import mode
 import numpy as np
+from aiokafka.structs import ConsumerRecord
 from confluent_kafka import KafkaError
 from faust.types import EventT
 from numpy.typing import NDArray
@@ -24,15 +27,22 @@ from worker.images.decode import Limits
 from worker.images.predictor import Predictor
 from worker.publisher import Outgoing, Publisher, Refusals
 from worker.topics import Topics
+from worker.transport import Bundle
 
 __all__ = ["Pipeline"]
 
 ARRIVED_BUNDLES = 4
 CONFIRMING_BATCHES = 4
+STUCK_S = 60.0
 
 Events = Sequence[EventT[Any]]
 Published = tuple[Sequence[Outgoing], "Future[Refusals]"]
 T = TypeVar("T")
+
+
+def records_of(event: EventT[Any]) -> Sequence[ConsumerRecord[bytes, bytes]]:
+    """Return the records of an event whose message is a bundle."""
+    return cast("Bundle", event.message).records
 
 
 class Pipeline(mode.Service):
@@ -63,6 +73,7 @@ class Pipeline(mode.Service):
             1
         )
         self._published: asyncio.Queue[tuple[Events, Published]] = asyncio.Queue(CONFIRMING_BATCHES)
+        self._busy_since: dict[str, float] = {}
         self._threads = {
             stage: ThreadPoolExecutor(1, thread_name_prefix=stage)
             for stage in ("decode", "classify", "publish")
@@ -81,7 +92,7 @@ class Pipeline(mode.Service):
     async def _decode(self) -> None:
         while not self.should_stop:
             events = await self._next_events()
-            records = [record for event in events for record in event.message.records]
+            records = [record for event in events for record in records_of(event)]
             batch = await self._in_thread(
                 "decode",
                 decode_batch,
@@ -95,12 +106,12 @@ class Pipeline(mode.Service):
     async def _next_events(self) -> Events:
         """Return what has arrived: a batch by size, or by time where images are few."""
         events = [await self._arrived.get()]
-        n_records = len(events[0].message.records)
+        n_records = len(records_of(events[0]))
         try:
             async with asyncio.timeout(self._within_s):
                 while n_records < self._batch_size:
                     events.append(await self._arrived.get())
-                    n_records += len(events[-1].message.records)
+                    n_records += len(records_of(events[-1]))
         except TimeoutError:
             pass
         return events
@@ -156,4 +167,16 @@ class Pipeline(mode.Service):
             )
 
     async def _in_thread(self, stage: str, work: Callable[..., T], *arguments: Any) -> T:
-        return await self.loop.run_in_executor(self._threads[stage], work, *arguments)
+        self._busy_since[stage] = time.monotonic()
+        try:
+            return await self.loop.run_in_executor(self._threads[stage], work, *arguments)
+        finally:
+            del self._busy_since[stage]
+
+    def problem(self) -> str | None:
+        """Say which stage is at one batch for more than a minute; publishing may wait for Kafka."""
+        for stage in ("decode", "classify"):
+            busy_s = time.monotonic() - self._busy_since.get(stage, math.inf)
+            if busy_s > STUCK_S:
+                return f"the {stage} stage has been at one batch for {busy_s:.0f} s"
+        return None

@@ -20,7 +20,7 @@ from worker.training.jobs import Lock
 
 __all__ = ["JobProcess", "ProcessDied", "ProcessHung"]
 
-EXIT_S = 5.0
+EXIT_S = 2.0
 MAX_LINE = 2**20
 
 
@@ -76,7 +76,11 @@ class JobProcess:
             there.close()  # else the end of file would never come when the child dies
         (process,) = set(multiprocessing.active_children()) - before
         here.settimeout(0)
-        reader, writer = await asyncio.open_connection(sock=here, limit=MAX_LINE)
+        try:
+            reader, writer = await asyncio.open_connection(sock=here, limit=MAX_LINE)
+        except BaseException:
+            process.kill()
+            raise
         return cls(executor, process, future, reader, writer)
 
     @property

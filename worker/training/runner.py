@@ -7,6 +7,7 @@ stopped leaves its jobs ready to be taken up again, by itself or by another work
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,7 +134,11 @@ class Runner(mode.Service):
         for seen in self._ledger.jobs():
             if seen.kind != kind or not _needs_work(seen):
                 continue
-            lock = self._ledger.lock(seen.name)
+            try:
+                lock = self._ledger.lock(seen.name)
+            except OSError as error:
+                logger.warning("job=%s: its lock cannot be taken: %s", seen.name, error)
+                continue
             if lock is None:
                 continue
             job = self._ledger.read(seen.name)  # another worker may have just finished it
@@ -151,17 +156,17 @@ class Runner(mode.Service):
 
     async def _work_on(self, job: Job, lock: Lock) -> None:
         """Bring a job to its end, unless this worker is stopped before, and tell about it."""
-        while not job.state.is_final and not self._stopping.is_set():
-            cancelled_by = await self._who_cancelled(job)
-            if cancelled_by is not None:
-                job = await self._write(job.but(state=State.CANCELLED))
-            elif job.attempts >= MAX_ATTEMPTS:
-                reason = f"it was started {job.attempts} times and never got to a checkpoint"
-                job = await self._write(job.but(state=State.FAILED, reason=reason))
-            else:
-                job = await self._attempt(job, lock)
-        if job.state.is_final:
-            await self._conclude(job)
+        async with AsyncExitStack() as processes:  # what is told need not wait for their exit
+            while not job.state.is_final and not self._stopping.is_set():
+                if await self._who_cancelled(job) is not None:
+                    job = await self._write(job.but(state=State.CANCELLED))
+                elif job.attempts >= MAX_ATTEMPTS:
+                    reason = f"it was started {job.attempts} times and never got to a checkpoint"
+                    job = await self._write(job.but(state=State.FAILED, reason=reason))
+                else:
+                    job = await self._attempt(job, lock, processes)
+            if job.state.is_final:
+                await self._conclude(job)
 
     async def _conclude(self, job: Job) -> None:
         """Tell how the job ended; noted only afterwards, so that it is told whatever dies."""
@@ -169,17 +174,13 @@ class Runner(mode.Service):
         await self._write(job.but(told=job.state))
         self._cancelled_by.pop(job.name, None)
 
-    async def _attempt(self, job: Job, lock: Lock) -> Job:
+    async def _attempt(self, job: Job, lock: Lock, processes: AsyncExitStack) -> Job:
         """Run the job once, in a new process."""
-        job = await self._write(
-            job.but(
-                state=State.RUNNING,
-                attempts=job.attempts + 1,
-                worker=self._worker,
-            )
-        )
+        begun = job.but(state=State.RUNNING, attempts=job.attempts + 1, worker=self._worker)
+        job = await self._write(begun)
         task = Task(job, self._ledger.logdir, self._datadir, self._threads)
         process = await JobProcess.start(task, lock)
+        processes.push_async_callback(process.close)
         logger.info("job=%s pid=%d: started", job.name, process.pid)
         self._running[job.name] = process
         if self._stopping.is_set():
@@ -189,6 +190,7 @@ class Runner(mode.Service):
                 job = await self._hear(job, message, process)
             outcome = await process.outcome()
         except ProcessHung as hung:
+            process.kill()
             ended = job.but(state=State.FAILED, reason=str(hung))
         except ProcessDied as died:
             ended = self._after_death(job, str(died))
@@ -196,7 +198,6 @@ class Runner(mode.Service):
             ended = self._after(job, outcome)
         finally:
             del self._running[job.name]
-            await process.close()
         return await self._write(await self._cancelled(ended))
 
     async def _hear(self, job: Job, message: dict[str, Any], process: JobProcess) -> Job:
