@@ -51,14 +51,7 @@ JobName = Annotated[
         f"not starting with a dot, at most {MAX_JOB_NAME} characters",
     ),
 ]
-CheckpointPath = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=1000,
-        description='a path relative to the log directory such as "<job>/checkpoints/best.pt"',
-    ),
-]
+CheckpointPath = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class _Command(BaseModel):
@@ -102,7 +95,10 @@ class _OfCheckpoint(_Command):
     job: JobName | None = Field(
         default=None, description="the name of a job, meaning its best checkpoint"
     )
-    checkpoint: CheckpointPath | None = None
+    checkpoint: CheckpointPath | None = Field(
+        default=None,
+        description='a path relative to the log directory such as "<job>/checkpoints/best.pt"',
+    )
 
     @model_validator(mode="after")
     def _names_one(self) -> Self:
