@@ -1,5 +1,6 @@
 """Commands are read whole or refused with everything that is wrong with them."""
 
+import contextlib
 import json
 
 import pytest
@@ -171,12 +172,8 @@ fields = st.dictionaries(
 @given(st.sampled_from(sorted(COMMANDS)), fields)
 def test_no_fields_whatsoever_break_the_reader(name: str, content: dict[str, object]) -> None:
     """Any JSON in any field is either a command or refused."""
-    try:
-        parsed = parse_command(command(name, **content), default_id=PLACE)
-    except BadCommand as problem:
-        assert str(problem)
-    else:
-        assert parsed.command == name
+    with contextlib.suppress(BadCommand):
+        assert parse_command(command(name, **content), default_id=PLACE).command == name
 
 
 @pytest.mark.parametrize("topic", ["images-control", ".hidden", "t" * 249])
