@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trainer.dataset import FashionMNIST, get_dataloader
     from trainer.defaults import DEFAULT_PARAMS
     from trainer.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainerError
+    from trainer.evaluation import Evaluation, Prediction, evaluate, predict
     from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Saved, Started
     from trainer.params import Params
     from trainer.progress import ProgressBar
@@ -27,19 +28,23 @@ __all__ = [
     "DataError",
     "DivergedError",
     "EpochReport",
+    "Evaluation",
     "FashionMNIST",
     "FitResult",
     "Observer",
     "Params",
     "ParamsError",
+    "Prediction",
     "ProgressBar",
     "Saved",
     "Started",
     "TrainerError",
     "build_classifier",
+    "evaluate",
     "fit",
     "get_dataloader",
     "load_checkpoint",
+    "predict",
     "save_data",
     "set_seeds",
     "train",
@@ -51,6 +56,7 @@ _HOMES = {
     "dataset": ("FashionMNIST", "get_dataloader"),
     "defaults": ("DEFAULT_PARAMS",),
     "errors": ("CheckpointError", "DataError", "DivergedError", "ParamsError", "TrainerError"),
+    "evaluation": ("Evaluation", "Prediction", "evaluate", "predict"),
     "observers": ("BatchReport", "EpochReport", "FitResult", "Observer", "Saved", "Started"),
     "params": ("Params",),
     "progress": ("ProgressBar",),

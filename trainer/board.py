@@ -26,7 +26,7 @@ class Board(Observer):
         self._shown = False
         self._writer: SummaryWriter | None = None
 
-    def on_start(self, started: Started) -> None:
+    def on_start(self, started: Started) -> None:  # noqa: ARG002 - the face of an observer
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - import takes a while
 

@@ -28,7 +28,7 @@ class CheckpointFolder:
     sixth when a run is stopped there, `best.pt` is a second name of the best one.
 
     A checkpoint that cannot be written (a full disk, say) is reported as an error in the log, and
-    the training goes on: what was written before stays as it was. Only the last one of a run raises.
+    the training goes on: what was written before stays as it was. Only the last of a run raises.
     """
 
     def __init__(self, logdir: Path) -> None:
@@ -45,7 +45,7 @@ class CheckpointFolder:
     @property
     def last(self) -> Path | None:
         """The newest checkpoint by epoch and batch, without reading any."""
-        numbered = sorted(self.path.glob("epoch-*.pt"))
+        numbered = self._numbered()
         return numbered[-1] if numbered else self.best
 
     def save(self, content: dict[str, Any], *, numbered: bool, is_best: bool) -> None:
@@ -83,16 +83,19 @@ class CheckpointFolder:
 
     def newest_good(self) -> Checkpoint | None:
         """Return the checkpoint that is furthest, passing over damaged ones with a warning."""
-        numbered = sorted(self.path.glob("epoch-*.pt"), reverse=True)
-        for path in [*numbered, *([self.best] if self.best else [])]:
+        for path in [*reversed(self._numbered()), *([self.best] if self.best else [])]:
             try:
                 return load_checkpoint(path)
             except CheckpointError as error:
                 logger.warning("passed over: %s", error)
         return None
 
+    def _numbered(self) -> list[Path]:
+        # By stem: an epoch's end sorts before the batches that follow it.
+        return sorted(self.path.glob("epoch-*.pt"), key=lambda path: path.stem)
+
     def set_aside(self) -> None:
-        """Move the checkpoints of an earlier run away, so that a new run cannot resume from them."""
+        """Move an earlier run's checkpoints away, so that a new run cannot resume from them."""
         if not self.path.exists() or not any(self.path.glob("*.pt")):
             return
         number = 1
@@ -119,7 +122,7 @@ class CheckpointFolder:
     def _drop_stops_before(self, path: Path) -> None:
         """Remove checkpoints from the middle of an epoch that a later one has made useless."""
         for other in self.path.glob("epoch-*-batch-*.pt"):
-            if other.name < path.name:
+            if other.stem < path.stem:
                 other.unlink(missing_ok=True)
 
 

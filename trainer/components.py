@@ -27,7 +27,7 @@ def class_of(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
         if isinstance(value, str):
             return names.resolve(value, kind)
         if isinstance(value, type) and not issubclass(value, kind.base_class()):
-            raise ValueError(f"{value.__name__} is no {kind.what}")
+            raise ValueError(f"{value.__name__} is no {kind.what}")  # noqa: TRY004 - pydantic's
         return value
 
     return BeforeValidator(to_class), PlainSerializer(lambda cls: names.dotted(cls, kind))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,16 @@ class Split:
         return torch.from_numpy(self.images.take(indices.numpy()))
 
 
-def open_split(params: Params, kind: str, datadir: str | Path) -> Split:
+def open_split(
+    params: Params, kind: str, datadir: str | Path, names: Sequence[str] | None = None
+) -> Split:
     """Open one split.
 
     Args:
         params: The image size, channels and number of classes that the data must have.
-        kind: "train" or "test"; the classes are always those of the training split.
+        kind: "train" or "test".
         datadir: The folder that holds `train` and `test`.
+        names: The classes, one an index; those of the training split when not given.
 
     Raises:
         DataError: With everything that is wrong with the split.
@@ -62,11 +66,11 @@ def open_split(params: Params, kind: str, datadir: str | Path) -> Split:
         raise DataError("bad data", [f"kind is {kind!r}; allowed: train, test"])
     root = Path(datadir)
     table = read_table(root / kind)
-    known = table if kind == "train" else read_table(root / "train")
     findings: list[str] = []
-    names: list[str] = []
     try:
-        names = class_names(known, params.n_classes)
+        if names is None:
+            known = table if kind == "train" else read_table(root / "train")
+            names = class_names(known, params.n_classes)
         findings += outside(table, names)
     except DataError as error:
         findings += error.findings
@@ -75,7 +79,7 @@ def open_split(params: Params, kind: str, datadir: str | Path) -> Split:
         images = open_images(table, (height, width, channels))
     except DataError as error:
         raise DataError("bad data", [*findings, *error.findings]) from error
-    if findings:
+    if findings or names is None:
         raise DataError("bad data", findings)
     index = {name: number for number, name in enumerate(names)}
     labels = torch.tensor([index[label] for label in table.labels])
@@ -138,7 +142,7 @@ class Batches:
         self._device = torch.device(device)
 
     def __len__(self) -> int:
-        return -(-len(self.split) // self._size)
+        return math.ceil(len(self.split) / self._size)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from the batch numbered `first` on."""
@@ -169,7 +173,7 @@ class Rows(Sequence[tuple[Tensor, Tensor]]):
         return self.x[index], self.y[index]
 
     @staticmethod
-    def whole(rows: Rows) -> tuple[Tensor, Tensor]:
+    def whole(rows: Any) -> tuple[Tensor, Tensor]:
         """Collate: return the batch as it is."""
         return rows.x, rows.y
 

@@ -1,4 +1,4 @@
-"""What can go wrong in the trainer, each a sentence that names the thing, its value and the remedy."""
+"""What can go wrong in the trainer, in sentences that name the thing, its value and the remedy."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
 """All images of a split as one uint8 memory map, built once and kept beside the split.
 
-The map is named by a fingerprint of info.csv and of every file's size and time of change, so that it
-is rebuilt when anything changes, and it is renamed into place, so that it is whole or not there.
+The map is named by a fingerprint of info.csv and of every file's size and time of change, so that
+it is rebuilt when anything changes, and renamed into place, so that it is whole or not there.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> Image:
     image = image[:, :, None] if image.ndim == 2 else image
     if image.shape != shape:
         raise ValueError(f"{path} is {_words(image.shape)}, not {_words(shape)}")
-    return image[:, :, ::-1] if shape[2] == 3 else image
+    channels = slice(None, None, -1) if shape[2] == 3 else slice(None)
+    return np.asarray(image[:, :, channels], dtype=np.uint8)
 
 
 def _build(table: Table, shape: tuple[int, int, int], name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The training loop: epochs, batches, evaluation, checkpoints, in the order in which they happen."""
+"""The training loop: epochs, batches, evaluation, checkpoints, in the order they happen in."""
 
 from __future__ import annotations
 

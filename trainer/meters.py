@@ -49,8 +49,8 @@ class Collection:
     """
 
     def __init__(self, metrics: Any) -> None:
-        self.metrics = metrics if hasattr(metrics, "compute") else None
-        if hasattr(self.metrics, "persistent"):
+        self.metrics: Any = metrics if hasattr(metrics, "compute") else None
+        if self.metrics is not None and hasattr(self.metrics, "persistent"):
             self.metrics.persistent(mode=True)  # so that state_dict holds the counts
 
     @property

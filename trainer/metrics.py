@@ -146,6 +146,7 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 def _ranks(values: Tensor) -> Tensor:
     """Return ranks from 1, equal values sharing the mean of theirs."""
-    _, inverse, counts = values.unique(return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    return (last - (counts - 1) / 2)[inverse]
+    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    last: Tensor = counts.cumsum(0).double()
+    ranks: Tensor = (last - (counts - 1) / 2)[inverse]
+    return ranks

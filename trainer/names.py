@@ -1,4 +1,4 @@
-"""Dotted names of classes: which ones params may name, and the way from a name to its class and back.
+"""Dotted names of classes: which ones params may name, from the name to its class and back.
 
 A name from a message resolves only to a class of the right kind that stands directly in one of the
 allowed namespaces; nothing is reached through a module or an attribute of a class.

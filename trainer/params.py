@@ -41,12 +41,17 @@ def _block(taken: int, given: int, kernel: int, stride: int = 1) -> list[dict[st
     ]
 
 
-def default_net() -> list[dict[str, Any]]:
+def default_net() -> Any:
     """Return the published net, its 32-64 block once: 28x28 comes out as 256x1x1."""
     return [*_block(1, 32, 5, 2), *_block(32, 64, 4), *_block(64, 128, 3), *_block(128, 256, 3)]
 
 
-def default_schedule() -> list[dict[str, Any]]:
+def default_optimiser() -> Any:
+    """Return the published optimiser."""
+    return "torch.optim.SGD"
+
+
+def default_schedule() -> Any:
     """Return the published schedule: an exponential decay, a step an epoch."""
     name = "ExponentialLR"
     cls = f"torch.optim.lr_scheduler.{name}"
@@ -84,11 +89,13 @@ class Params(BaseModel):
     eval_batch_size: int = Field(1, ge=1, description="images an evaluation step")
     image_height: int = Field(28, ge=1, le=65536, description="pixels")
     image_width: int = Field(28, ge=1, le=65536, description="pixels")
-    is_image_color: bool = Field(False, description="three channels instead of one")
-    shuffle_dataset: bool = Field(True, description="reshuffle every epoch")
-    flip_images: bool = Field(True, description="random flips both ways, in training only")
+    is_image_color: bool = Field(default=False, description="three channels instead of one")
+    shuffle_dataset: bool = Field(default=True, description="reshuffle every epoch")
+    flip_images: bool = Field(default=True, description="random flips both ways, in training only")
     flip_probability: float = Field(0.4, ge=0, le=1, description="of each of the two flips")
-    normalise_images: bool = Field(False, description="subtract the mean, divide by the std")
+    normalise_images: bool = Field(
+        default=False, description="subtract the mean, divide by the std"
+    )
     normalise_mean: tuple[float, ...] = Field((0.5,), description="one value a channel")
     normalise_std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.25,), description="one value a channel"
@@ -107,7 +114,7 @@ class Params(BaseModel):
     eval_freq: int = Field(5, ge=1, description="evaluate every so many epochs, and after the last")
     save_freq: int = Field(5, ge=1, description="save every so many epochs, and after the last")
     optim_class: Annotated[type, *class_of(names.OPTIMISER)] = Field(
-        "torch.optim.SGD", description="the optimiser"
+        default_factory=default_optimiser, description="the optimiser"
     )
     optim_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="its keyword arguments, without the learning rate"
@@ -125,11 +132,11 @@ class Params(BaseModel):
 
     @field_validator("device", mode="before")
     @classmethod
-    def _usable_device(cls, value: object) -> str:
+    def _usable_device(cls, value: Any) -> str:
         import torch  # noqa: PLC0415 - see default_device
 
         try:
-            kind = torch.device(value).type  # type: ignore[arg-type]
+            kind = torch.device(value).type
         except (RuntimeError, TypeError) as error:
             raise ValueError("no device of torch; allowed: cpu, cuda, cuda:N") from error
         if kind == "cuda" and not torch.cuda.is_available():
@@ -173,7 +180,7 @@ class Params(BaseModel):
         try:
             made, wrong = cls.model_validate(known), set[str]()
         except ValidationError as error:
-            findings += [_finding(known, detail) for detail in error.errors(include_url=False)]
+            findings += [_finding(detail) for detail in error.errors(include_url=False)]
             wrong = {str(detail["loc"][0]) for detail in error.errors()}
             made = cls.model_validate({key: known[key] for key in known.keys() - wrong})
         from trainer import feasibility  # noqa: PLC0415 - it needs torch
@@ -203,7 +210,7 @@ def _unknown(key: object) -> str:
     return f"{key}: unknown key; {hint}"
 
 
-def _finding(given: Mapping[str, Any], detail: Any) -> str:
+def _finding(detail: Any) -> str:
     """Put one of pydantic's findings as `key[index].name: message (got value)`."""
     path = _path(step for step in detail["loc"] if step not in _UNION_BRANCHES)
     message = str(detail["msg"]).removeprefix("Value error, ")

@@ -6,7 +6,7 @@ import time
 import warnings
 from typing import Any, Literal
 
-from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Started
+from trainer.observers import BatchReport, EpochReport, Observer, Started
 
 REFRESH_S = 0.1
 
@@ -53,10 +53,6 @@ class ProgressBar(Observer):
         self._bar.set_postfix_str(
             ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         )
-        self._end_line()
-
-    def on_finish(self, result: FitResult) -> None:
-        """Leave the last line as it is."""
         self._end_line()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Puts a run together and lets it go: `fit` with everything built in, `train` with steps of yours."""
+"""Puts a run together and lets it go: `fit` with everything built in, `train` with your steps."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def fit(
     """Train the classifier that the params describe, with the default steps and metrics.
 
     Ctrl-C and SIGTERM save a checkpoint and end the run as "stopped"; a second one is immediate.
+    With `should_stop`, signals are the caller's.
 
     Args:
         params: The published dict or validated params.
@@ -69,7 +70,7 @@ def fit(
     )  # fmt: skip
 
 
-def train(
+def train(  # noqa: PLR0917 - the published signature
     params: Mapping[str, Any] | Params,
     model: nn.Module,
     train_step: TrainStep,
@@ -95,8 +96,8 @@ def train(
         observers: Told of everything; a progress bar when not given.
         resume: Go on from the newest good checkpoint in `logdir`, if there is one.
         should_stop: Asked before every batch; when true, the run saves a checkpoint and returns.
-        **kwargs: Passed on to the steps. Of `train_torchmetrics` and `test_torchmetrics` the epoch's
-            figures are computed, and both are reset after every epoch.
+        **kwargs: Passed on to the steps. Of `train_torchmetrics` and `test_torchmetrics` the
+            epoch's figures are computed, and both are reset after every epoch.
 
     Returns:
         True when all epochs are done, False when it was stopped before (and saved).
@@ -115,7 +116,7 @@ def train(
     return result.status == "finished"
 
 
-def _run(
+def _run(  # noqa: PLR0917 - both callers give all of them
     params: Params, model: nn.Module, net: nn.Module, train_step: TrainStep, test_step: TestStep,
     datadir: Path, logdir: Path, passed_on: dict[str, Any], observers: Sequence[Observer],
     resume: bool, should_stop: Callable[[], bool] | None,  # noqa: FBT001
@@ -132,7 +133,8 @@ def _run(
         board = Board(logdir, test_split.class_names)
         for observer in (board, *observers):
             stack.callback(observer.close)
-        signals = stack.enter_context(StopSignals())
+        if should_stop is None:
+            should_stop = stack.enter_context(StopSignals()).have_come
         run = Run(
             params=params,
             model=model,
@@ -150,7 +152,7 @@ def _run(
             ),
             checkpoints=checkpoints,
             observers=(board, *observers),
-            should_stop=lambda: signals.came or (should_stop is not None and should_stop()),
+            should_stop=should_stop,
             passed_on=passed_on,
         )  # fmt: skip
         _continue(run, resume=resume)

@@ -21,14 +21,17 @@ class StopSignals:
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
-    @property
-    def came(self) -> bool:
-        """Whether a signal came."""
+    def have_come(self) -> bool:
+        """Tell whether a signal came."""
         return self.number is not None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {
+                number: signal.signal(number, self._note)
+                for number in SIGNALS
+                if signal.getsignal(number) is not signal.SIG_IGN  # as nohup and the worker want it
+            }
         return self
 
     def __exit__(

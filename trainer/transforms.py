@@ -99,5 +99,7 @@ def _made(where: str, one: Component | Callable[..., Any]) -> tuple[str, Callabl
     except Exception as error:
         raise ValueError(f"{where}: {one.title}: {first_line(error)}") from error
     if not callable(made):
-        raise ValueError(f"{where}: {one.title} is no transform: it cannot be called")
+        raise ValueError(  # noqa: TRY004 - a finding like the others
+            f"{where}: {one.title} is no transform: it cannot be called"
+        )
     return where, made

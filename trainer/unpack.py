@@ -36,7 +36,8 @@ def save_data(source: str | Path = ".", datadir: str | Path = "data") -> dict[st
         DataError: A file is not there, is cut short, has a wrong magic number, or images and
             labels do not match; everything found in any file is listed, and nothing is written.
     """
-    splits, findings = {}, []
+    splits: dict[str, tuple[Bytes, Bytes]] = {}
+    findings: list[str] = []
     for kind in PREFIXES:
         try:
             splits[kind] = _read_split(Path(source), kind)

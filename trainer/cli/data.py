@@ -1,0 +1,19 @@
+"""`python -m trainer unpack`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("datadir", default="data", type=click.Path(path_type=Path))
+def unpack(source: Path, datadir: Path) -> None:
+    """Unpack the idx files in SOURCE (MNIST's form) into DATADIR (default: data)."""
+    from trainer.unpack import save_data  # noqa: PLC0415 - the help must not wait for OpenCV
+
+    counts = save_data(source, datadir)
+    for kind, count in counts.items():
+        click.echo(f"{count} images in {datadir / kind}")
