@@ -44,8 +44,6 @@ EMBEDDED_SESSION_TIMEOUT_S = 6.0
 COMMIT_INTERVAL_S = 0.3
 """What was done within it is delivered a second time after a kill."""
 STREAM_BUFFER_BUNDLES = 8
-HEADERS_BYTES = 64 * 1024
-"""Room in a dead letter for the headers beside the largest image."""
 TRAINING_SHARE_OF_STOP = 0.6
 """Of the time that a worker has to stop; the rest is for what follows."""
 BLOCKED_S = 50.0
@@ -124,12 +122,7 @@ def create_app(settings: Settings) -> WorkerApp:
         worker_redirect_stdouts=False,
     )
 
-    publisher = Publisher(
-        lambda: {
-            "bootstrap.servers": kafka.bootstrap,
-            "message.max.bytes": settings.max_image_bytes + HEADERS_BYTES,
-        }
-    )
+    publisher = Publisher(lambda: {"bootstrap.servers": kafka.bootstrap})
     app.images_transport.hold(topics.images)
     predictor = Predictor(
         on_first_model=lambda: app.images_transport.release(topics.images),

@@ -20,6 +20,8 @@ from worker.errors import BrokerError
 __all__ = ["Outgoing", "Publisher", "Refusals"]
 
 LINGER_MS = 1
+MAX_MESSAGE_BYTES = 1_000_000_000
+"""The most that the client allows: the broker decides what is too large."""
 POLL_S = 0.1
 FLUSH_S = 5.0
 
@@ -53,6 +55,7 @@ class Publisher(mode.Service):
         self._producer = Producer(
             {
                 "linger.ms": LINGER_MS,
+                "message.max.bytes": MAX_MESSAGE_BYTES,
                 "partitioner": "murmur2_random",  # as Java's and aiokafka's: equal keys meet
                 "log_level": 3,
                 **self._client(),
