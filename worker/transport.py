@@ -12,6 +12,7 @@ fails when an upgrade changes what is relied on here. The changes:
 - A fetch waits 50 ms at most, not 1.5 s: the embedded broker answers no sooner.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -67,9 +68,9 @@ class Consumer(driver.Consumer):
         held = self.transport.held_topics
         wanted = {tp for tp in active_partitions or () if tp.topic not in held}
         if not wanted:
-            await self.sleep(HELD_POLL_S)
+            await asyncio.sleep(HELD_POLL_S)
             return {}
-        return await super()._getmany(wanted, timeout)
+        return await super()._getmany(wanted, min(timeout, HELD_POLL_S) if held else timeout)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109
         """Fetch records and yield them as messages, those of a bulk topic as bundles.
@@ -167,7 +168,7 @@ class Transport(driver.Transport):
         self.held_topics.add(topic)
 
     def release(self, topic: str) -> None:
-        """Deliver a held topic's messages again, within 50 ms where nothing else is fetched."""
+        """Deliver a held topic's messages again, within 50 ms."""
         self.held_topics.discard(topic)
 
 

@@ -1,0 +1,145 @@
+"""Which checkpoint is served, through restarts and on several workers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import trainer
+from worker.errors import BadCommand, WorkerError
+from worker.images.deployment import Deployment
+from worker.images.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Name:
+    job: str
+    epoch: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A model that is only a name."""
+
+    name: Name
+
+
+def load(path: Path, job: str) -> Any:
+    if not path.exists():
+        raise trainer.CheckpointError(f"{path.name}: there is no such file")
+    return StandIn(Name(job, int(path.stem), path.stem * 3))
+
+
+class Worker:
+    """What a worker has of it, on a shared log directory."""
+
+    def __init__(self, logdir: Path) -> None:
+        self.released = 0
+        self.predictor = Predictor(on_first_model=self.release)
+        self.deployment = Deployment(logdir, self.predictor, load)
+
+    def release(self) -> None:
+        self.released += 1
+
+    @property
+    def epoch(self) -> int:
+        return self.predictor.model.name.epoch
+
+
+@pytest.fixture
+def logdir(tmp_path: Path) -> Path:
+    for job, epoch in (("a", 1), ("a", 2), ("b", 3)):
+        (tmp_path / job).mkdir(exist_ok=True)
+        (tmp_path / job / f"{epoch}.pt").touch()
+    return tmp_path
+
+
+async def test_the_first_model_releases_the_images_once(logdir: Path) -> None:
+    """Images are held until there is a model, and not again afterwards."""
+    worker = Worker(logdir)
+    await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
+    await worker.deployment.reload("a/2.pt", job=None, order=(2, 0))
+    assert (worker.released, worker.epoch) == (1, 2)
+
+
+async def test_a_worker_that_starts_takes_the_deployed_model(logdir: Path) -> None:
+    """What is deployed survives a restart."""
+    await Worker(logdir).deployment.reload("b/3.pt", job=None, order=(1, 0))
+    worker = Worker(logdir)
+    deployed = await worker.deployment.restore()
+    assert deployed is not None
+    assert (deployed.job, deployed.checkpoint, worker.epoch) == ("b", "b/3.pt", 3)
+
+
+async def test_a_first_start_has_nothing_to_take(logdir: Path) -> None:
+    """Without a record there is no model, and images wait."""
+    worker = Worker(logdir)
+    assert await worker.deployment.restore() is None
+    with pytest.raises(WorkerError, match="before there is a model"):
+        _ = worker.predictor.model
+
+
+async def test_rollback_goes_back_and_forth(logdir: Path) -> None:
+    """A rollback serves the one before; the next one returns."""
+    worker = Worker(logdir)
+    await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
+    await worker.deployment.reload("a/2.pt", job=None, order=(2, 1))
+    await worker.deployment.rollback(order=(3, 2))
+    assert worker.epoch == 1
+    await worker.deployment.rollback(order=(4, 3))
+    assert worker.epoch == 2
+
+
+async def test_rollback_without_an_earlier_model_is_refused(logdir: Path) -> None:
+    """The error says what to do instead."""
+    worker = Worker(logdir)
+    await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
+    with pytest.raises(BadCommand, match="no earlier model"):
+        await worker.deployment.rollback(order=(2, 1))
+
+
+async def test_every_worker_ends_with_the_last_command(logdir: Path) -> None:
+    """A worker that does the same commands later changes nothing, and arrives at the same model."""
+    fast, slow = Worker(logdir), Worker(logdir)
+    for worker in (fast, slow):
+        await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
+        await worker.deployment.reload("a/2.pt", job=None, order=(2, 1))
+        await worker.deployment.rollback(order=(3, 2))
+        assert worker.epoch == 1
+    late = Worker(logdir)
+    await late.deployment.restore()
+    assert late.epoch == 1
+
+
+@pytest.mark.parametrize("path", ["../b.pt", "/etc/passwd", "a/../../b.pt"])
+async def test_a_path_outside_the_log_directory_is_refused(logdir: Path, path: str) -> None:
+    """A command cannot make a worker read other files."""
+    with pytest.raises(BadCommand, match="outside the log directory"):
+        await Worker(logdir).deployment.reload(path, job=None, order=(1, 0))
+
+
+async def test_a_link_that_leads_outside_is_refused(logdir: Path, tmp_path: Path) -> None:
+    """Nor by way of a link."""
+    (logdir / "a" / "out.pt").symlink_to(tmp_path.parent / "elsewhere.pt")
+    with pytest.raises(BadCommand, match="outside the log directory"):
+        await Worker(logdir).deployment.reload("a/out.pt", job=None, order=(1, 0))
+
+
+async def test_a_bad_checkpoint_leaves_the_old_model(logdir: Path) -> None:
+    """The record keeps the old one too."""
+    worker = Worker(logdir)
+    await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
+    with pytest.raises(BadCommand, match="no such file"):
+        await worker.deployment.reload("a/9.pt", job=None, order=(2, 1))
+    restarted = Worker(logdir)
+    await restarted.deployment.restore()
+    assert (worker.epoch, restarted.epoch) == (1, 1)
+
+
+async def test_a_damaged_record_is_named(logdir: Path) -> None:
+    """The error has the file's name and what to do."""
+    (logdir / "deployed.json").write_text("{}")
+    with pytest.raises(WorkerError, match=r"deployed\.json: is damaged"):
+        await Worker(logdir).deployment.restore()

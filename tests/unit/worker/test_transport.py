@@ -1,0 +1,136 @@
+"""What the consumer relies on in Faust and aiokafka, and what it does with records."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import aiokafka
+import faust
+import pytest
+from aiokafka.structs import ConsumerRecord
+from faust.transport.consumer import Consumer as FaustConsumer
+from faust.transport.consumer import ThreadDelegateConsumer
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from worker.transport import BUNDLE_BYTES, BUNDLE_RECORDS, Bundle, Consumer, Transport, chunks
+
+IMAGES = TP("images", 0)
+
+
+def records(*sizes: int, start: int = 0) -> list[ConsumerRecord[bytes, bytes]]:
+    return [
+        ConsumerRecord("images", 0, offset, 0, 0, None, bytes(size), None, 0, size, ())
+        for offset, size in enumerate(sizes, start)
+    ]
+
+
+@pytest.fixture
+def made() -> Iterator[Consumer]:
+    app = faust.App("test", broker="kafka://127.0.0.1:1", store="memory://")
+    transport = Transport(app.conf.broker_consumer, app, bulk_topics={"images"})
+    app.transport = transport
+    made = app.consumer
+    assert isinstance(made, Consumer)
+    yield made
+    made._thread.thread_loop.close()
+
+
+async def messages(made: Consumer, fetched: list[Any]) -> list[Bundle]:
+    """What the consumer yields when a fetch brings these records."""
+
+    async def fetch(timeout: float) -> Any:
+        return {IMAGES: fetched}, {IMAGES}
+
+    made._wait_next_records = fetch  # type: ignore[method-assign]
+    made.highwater = lambda tp: 0  # type: ignore[method-assign]
+    return [message async for _, message in made.getmany(1.0)]  # type: ignore[misc]
+
+
+def test_records_travel_in_bundles_of_bounded_size() -> None:
+    """A bundle has at most 256 records and, but for a single larger one, 4 MiB."""
+    few_large = [len(chunk) for chunk in chunks(records(*[BUNDLE_BYTES // 2] * 5))]
+    many_small = [len(chunk) for chunk in chunks(records(*[1] * (2 * BUNDLE_RECORDS + 1)))]
+    too_large = [len(chunk) for chunk in chunks(records(1, 2 * BUNDLE_BYTES, 1))]
+    assert few_large == [2, 2, 1]
+    assert many_small == [BUNDLE_RECORDS, BUNDLE_RECORDS, 1]
+    assert too_large == [1, 1, 1]
+
+
+async def test_a_bundle_is_committed_when_it_is_acknowledged(made: Consumer) -> None:
+    """Its offset is the last record's; what follows it holds nothing back."""
+    first, second = await messages(made, records(*[1] * (BUNDLE_RECORDS + 10), start=100))
+    for message in (first, second):
+        message.tracked = True
+    assert made._new_offset(IMAGES) is None
+    made.ack(first)
+    assert made._new_offset(IMAGES) == 100 + BUNDLE_RECORDS
+    made.ack(second)
+    assert made._new_offset(IMAGES) == 100 + BUNDLE_RECORDS + 10
+
+
+async def test_what_faust_skips_is_not_committed(made: Consumer) -> None:
+    """Faust acknowledges, untracked, what it passes over in a rebalance; that is not done."""
+    (bundle,) = await messages(made, records(1, 1))
+    made.ack(bundle)
+    assert made._new_offset(IMAGES) is None
+
+
+async def test_what_was_delivered_before_a_rebalance_is_not_committed_after_it(
+    made: Consumer,
+) -> None:
+    """The partition may be another worker's by now, and its window begins anew."""
+    (bundle,) = await messages(made, records(1, 1))
+    bundle.tracked = True
+    made.app.consumer_generation_id = 7
+    made.ack(bundle)
+    assert made._new_offset(IMAGES) is None
+
+
+async def test_only_bulk_topics_are_bundled(made: Consumer) -> None:
+    """Commands come one by one."""
+    made.transport.bulk_topics = frozenset()
+    assert [message.offset for message in await messages(made, records(1, 1))] == [0, 1]
+
+
+async def test_a_held_topic_is_not_fetched(made: Consumer) -> None:
+    """Without a model images stay in Kafka, and the other topics go on."""
+    asked: list[set[TP]] = []
+
+    async def getmany(active: set[TP], timeout: float) -> dict[TP, Any]:
+        asked.append(active)
+        return {}
+
+    made._thread.getmany = getmany  # type: ignore[method-assign,assignment]
+    control = TP("control", 0)
+    made.transport.hold("images")
+    await made._getmany({IMAGES}, 0.0)
+    await made._getmany({IMAGES, control}, 0.0)
+    made.transport.release("images")
+    await made._getmany({IMAGES, control}, 0.0)
+    assert asked == [{control}, {IMAGES, control}]
+
+
+def test_faust_still_calls_what_is_overridden() -> None:
+    """An upgrade that renames one of these would silently bring the losses back."""
+    drain = inspect.getsource(FaustConsumer._drain_messages)
+    assert "getmany(timeout=1.0)" in drain
+    assert "self._add_gap(" in drain
+    commit = inspect.getsource(FaustConsumer.force_commit)
+    assert "self._filter_tps_with_pending_acks(" in commit
+    assert "self._new_offset(" in inspect.getsource(FaustConsumer._filter_committable_offsets)
+    assert "_getmany(" in inspect.getsource(FaustConsumer._wait_next_records)
+    assert "self._thread.getmany(" in inspect.getsource(ThreadDelegateConsumer._getmany)
+    assert "_new_consumer_thread" in vars(driver.Consumer)
+    assert "_create_worker_consumer" in vars(driver.AIOKafkaConsumerThread)
+
+
+def test_faust_still_forgets_before_it_commits() -> None:
+    """When it does no more, `Consumer.on_partitions_revoked` here can go."""
+    source = inspect.getsource(FaustConsumer.on_partitions_revoked)
+    assert source.index("self._acked.pop") < source.index("self._on_partitions_revoked")
+
+
+def test_aiokafka_still_takes_the_fetch_wait_at_the_start() -> None:
+    """The wait is set between the making of the consumer and its start."""
+    assert "_fetch_max_wait_ms" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
