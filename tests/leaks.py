@@ -34,7 +34,8 @@ class Leftovers:
                 found["process", child.pid] = f"process {child.pid} ({name[:120]})"
         for socket in this.net_connections(kind="inet"):
             if socket.status != psutil.CONN_CLOSE:
-                found["socket", socket.fd, socket.laddr] = f"socket {socket.laddr} {socket.status}"
+                end = socket.raddr or socket.laddr  # a wider fixture's client may connect anew
+                found["socket", end] = f"socket {socket.laddr} to {end} {socket.status}"
         return cls(found)
 
     def since(self, grace_s: float) -> list[str]:

@@ -125,7 +125,7 @@ class MainJob:
     def test_several_images_in_one_message(self, trained: Trained, digits: Digits) -> None:
         """An npy array of five images gives five predictions, each with its own id."""
         headers = {"content-type": "application/x-npy", "id": "five"}
-        trained.deployment.client.send(npy(digits.images[:5]), headers=headers)
+        trained.deployment.client.send(npy(digits.images[:5, ..., None]), headers=headers)
 
         predictions = trained.deployment.client.predictions([f"five-{index}" for index in range(5)])
 

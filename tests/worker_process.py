@@ -79,6 +79,7 @@ class WorkerProcess:
             **(settings or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begin = 0
 
     def __enter__(self) -> Self:
         return self.start()
@@ -99,13 +100,17 @@ class WorkerProcess:
 
     @property
     def log(self) -> str:
-        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+        """What it has written since its start."""
+        if not self.log_file.exists():
+            return ""
+        return self.log_file.read_bytes()[self._log_begin :].decode(errors="replace")
 
     def start(self) -> Self:
         """Start the worker; its output is added to the log file."""
         command = [str(Path(sys.executable).with_name("faust")), "-A", "worker", "worker"]
         options = ["--web-port", str(self.web_port), "-l", "info"]
         with self.log_file.open("ab") as output:
+            self._log_begin = output.tell()
             self._process = subprocess.Popen(
                 [*command, *options],
                 cwd=self.folder,

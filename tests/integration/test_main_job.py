@@ -45,7 +45,7 @@ class TestWorkerLife(WorkerLife):
             worker.terminate()
 
         assert address in worker.log
-        assert "nothing" in worker.log
+        assert "KEEPS NOTHING" in worker.log
         assert not (fresh.logdir / "broker.json").exists()
 
     def test_a_wrong_setting_stops_the_start(self, fresh: Deployment) -> None:
