@@ -1,0 +1,103 @@
+"""A worker that dies or is stopped takes its training process along, and leaves the job."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.digits import write_digits
+from tests.integration.training.rooms import PARAMS, Room, is_alive, until
+from worker.training.jobs import State
+
+PROGRAM = Path(__file__).parent / "lone_worker.py"
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    write_digits(tmp_path / "data", 500, 100)
+    return Room(tmp_path / "logs", tmp_path / "data")
+
+
+class LoneWorker:
+    """A worker's training part in a process group of its own."""
+
+    def __init__(self, room: Room) -> None:
+        command = [sys.executable, str(PROGRAM), str(room.logdir), str(room.datadir)]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": "."},
+        )
+
+    def hear(self, name: str) -> dict[str, Any]:
+        """Read events until one of this name comes."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event: dict[str, Any] = json.loads(line)
+            if event.get("event") == name:
+                return event
+        raise AssertionError(f"the worker ended before {name}")
+
+    @property
+    def training_pids(self) -> list[int]:
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child.pid for child in children if "resource_tracker" not in str(child.cmdline())]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def lone_worker(room: Room) -> Iterator[LoneWorker]:
+    room.accept("a", PARAMS | {"num_epochs": 12})
+    worker = LoneWorker(room)
+    yield worker
+    worker.close()
+
+
+async def test_a_killed_worker_takes_its_training_along_and_leaves_the_job(
+    room: Room, lone_worker: LoneWorker
+) -> None:
+    """Kill -9 of the worker: its process dies too, and another worker goes on from the checkpoint."""
+    lone_worker.hear("checkpoint")
+    (pid,) = lone_worker.training_pids
+    lone_worker.process.kill()
+    await until(lambda: not is_alive(pid), "the training to die with its worker", 5.0)
+    async with room.runner("worker-2"):
+        resumed = await room.heard("resumed")
+        finished = await room.heard("finished")
+
+    assert resumed["epoch"] >= 1
+    assert (finished["epoch"], finished["worker"]) == (12, "worker-2")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_to_the_whole_group_leaves_the_job_resumable(
+    room: Room, lone_worker: LoneWorker, number: signal.Signals
+) -> None:
+    """Ctrl-C, or a supervisor's SIGTERM to all: saved, ended with 0 in time, to be taken up again."""
+    lone_worker.hear("epoch")
+    (pid,) = lone_worker.training_pids
+    begin = time.monotonic()
+    os.killpg(lone_worker.process.pid, number)
+    code = lone_worker.process.wait(15)
+    seconds = time.monotonic() - begin
+
+    assert (code, room.job("a").state, room.is_free("a")) == (0, State.ACCEPTED, True)
+    assert seconds < 10
+    assert not is_alive(pid)
+    assert (room.logdir / "a" / "checkpoints").is_dir()
