@@ -55,19 +55,19 @@ async def test_a_training_is_told_from_start_to_end(room: Room) -> None:
     assert room.is_free("a")
 
 
+def oom_score_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
 async def test_training_gives_way(room: Room) -> None:
-    """The process is niced, has its share of threads, and is the first to go when memory is short."""
+    """The process is niced, and the first to be ended when the machine's memory is short."""
     room.accept("a", LONG)
     async with room.runner(threads=1) as runner:
         await room.heard("epoch")
-        process = psutil.Process(await pid_of(runner, "a"))
-        niceness = process.nice()
-        variables = Path(f"/proc/{process.pid}/environ")
-        oom_score = Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip()
+        pid = await pid_of(runner, "a")
+        niceness, oom_score = psutil.Process(pid).nice(), oom_score_of(pid)
 
-    assert variables.exists() or True
-    assert niceness >= 10
-    assert oom_score == "800"
+    assert (niceness, oom_score) == (10, 800)
 
 
 async def test_jobs_of_a_kind_wait_for_each_other(room: Room) -> None:
@@ -77,11 +77,8 @@ async def test_jobs_of_a_kind_wait_for_each_other(room: Room) -> None:
     async with room.runner():
         await room.heard("finished", 2)
 
-    names = [
-        (event["event"], event["job"]) for event in room.events if "epoch" not in event["event"]
-    ]
-    ends = [names.index(("finished", "first")), names.index(("started", "second"))]
-    assert ends == sorted(ends)
+    told = [(event["event"], event["job"]) for event in room.events]
+    assert told.index(("finished", "first")) < told.index(("started", "second"))
 
 
 async def test_one_of_two_workers_trains(room: Room) -> None:
@@ -178,7 +175,7 @@ async def test_a_killed_process_goes_on_from_its_checkpoint(room: Room) -> None:
 
 
 async def test_a_process_that_always_dies_fails_its_job(room: Room) -> None:
-    """Three crashes in a row are enough; the event names what ended it, and the next job is done."""
+    """Three crashes in a row are enough: the event names what ended it; the next job is done."""
     room.accept("a", LONG)
     async with room.runner() as runner:
         for crashes in range(3):
@@ -213,7 +210,7 @@ async def test_too_large_a_net_fails_its_job(room: Room) -> None:
     """A net that does not fit into memory is an event with a remedy, not the end of the worker."""
     giant = {
         "class": "torch.nn.Conv2d",
-        "kwargs": dict(in_channels=1, out_channels=10**10, kernel_size=28),
+        "kwargs": {"in_channels": 1, "out_channels": 10**10, "kernel_size": 28},
     }
     room.accept("a", LONG | {"net_arch": [giant]})
     async with room.runner():

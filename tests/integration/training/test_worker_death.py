@@ -72,7 +72,7 @@ def lone_worker(room: Room) -> Iterator[LoneWorker]:
 async def test_a_killed_worker_takes_its_training_along_and_leaves_the_job(
     room: Room, lone_worker: LoneWorker
 ) -> None:
-    """Kill -9 of the worker: its process dies too, and another worker goes on from the checkpoint."""
+    """Kill -9 of the worker: its process dies too, and another worker finishes the job."""
     lone_worker.hear("checkpoint")
     (pid,) = lone_worker.training_pids
     lone_worker.process.kill()
@@ -89,7 +89,7 @@ async def test_a_killed_worker_takes_its_training_along_and_leaves_the_job(
 async def test_a_signal_to_the_whole_group_leaves_the_job_resumable(
     room: Room, lone_worker: LoneWorker, number: signal.Signals
 ) -> None:
-    """Ctrl-C, or a supervisor's SIGTERM to all: saved, ended with 0 in time, to be taken up again."""
+    """Ctrl-C, or SIGTERM to all: saved, ended with 0 in time, to be taken up again."""
     lone_worker.hear("epoch")
     (pid,) = lone_worker.training_pids
     begin = time.monotonic()
