@@ -1,10 +1,11 @@
 """Commands that exactly one worker of the group does, and the rejection of what nobody can do."""
 
 import asyncio
+import contextlib
 import difflib
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import trainer
 from worker.errors import BadCommand
@@ -25,6 +26,8 @@ from worker.training.runner import Runner
 __all__ = ["OneWorker"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class OneWorker:
@@ -64,9 +67,6 @@ class OneWorker:
             await self._do(command)
         except BadCommand as problem:
             await self._reject(problem.command_id or command_id, str(problem))
-        except OSError as error:  # such as a full disk; serving goes on, so the worker lives
-            reason = f"the log directory cannot be used ({error}); send the command again later"
-            await self._reject(command_id, reason)
 
     async def _do(self, command: Command) -> None:
         match command:
@@ -77,7 +77,7 @@ class OneWorker:
             case Evaluate():
                 await self._evaluate(command)
             case ReloadCheckpoint():
-                await asyncio.to_thread(self._check_is_inside, command.path)
+                await self._on_disk(self._check_is_inside, command.path)
             case Rollback() | Status():
                 pass  # every worker does these
 
@@ -95,41 +95,46 @@ class OneWorker:
                 f"processes: {command.processes} cannot be had yet; a job trains in 1 process"
             )
         params = {**self._defaults, **command.params}
-        try:
-            # in a thread: it imports torch, which takes a second or two
-            await asyncio.to_thread(trainer.Params.validate_all, params)
-        except trainer.ParamsError as error:
-            raise BadCommand(f"params: {error}") from error
+        await _check(params)
         await self._accept(Job(name=command.id, params=params, deploy=command.deploy))
 
     async def _evaluate(self, command: Evaluate) -> None:
         if await self._is_known(command.id, "evaluation"):
             return
-        await asyncio.to_thread(self._check_is_inside, command.path)
+        await self._on_disk(self._check_is_inside, command.path)
         job = Job(name=command.id, kind="evaluation", checkpoint=command.path, split=command.kind)
         await self._accept(job)
 
     async def _is_known(self, name: str, kind: str) -> bool:
         """Whether the command was accepted before, and this is its second delivery."""
-        job = await self._read(name)
+        job = await self._on_disk(self._ledger.read, name)
         if job is not None and job.kind != kind:
             raise BadCommand(f"id: {name!r} is the id of another {job.kind}; choose a new one")
-        if job is None and await asyncio.to_thread(self._ledger.is_foreign, name):
+        if job is None and await self._on_disk(self._ledger.is_foreign, name):
             raise BadCommand(
                 f"id: {name!r} is in use in the log directory for something that is no job; "
                 "choose another id"
             )
         return job is not None and job.told is not None
 
-    async def _read(self, name: str) -> Job | None:
+    async def _on_disk(self, work: Callable[..., T], *arguments: object) -> T:
+        """Work with the log directory, in a thread.
+
+        Raises:
+            BadCommand: The directory does not let us; serving goes on, so the worker lives.
+        """
         try:
-            return await asyncio.to_thread(self._ledger.read, name)
+            return await asyncio.to_thread(work, *arguments)
         except JobDamaged as error:
             raise BadCommand(str(error)) from error
+        except OSError as error:  # such as a full disk
+            raise BadCommand(
+                f"the log directory cannot be used ({error}); send the command again when it can"
+            ) from error
 
     async def _accept(self, job: Job) -> None:
         """Keep the job, then say so; held locked meanwhile, so that nothing is told before."""
-        lock = await asyncio.to_thread(self._ledger.lock, job.name)
+        lock = await self._on_disk(self._ledger.lock, job.name)
         if lock is None:
             return  # it was kept before its worker died, and another works on it already
         with lock:
@@ -137,28 +142,29 @@ class OneWorker:
         self._runner.wake()
 
     async def _keep(self, job: Job) -> None:
-        kept = await self._read(job.name)
+        kept = await self._on_disk(self._ledger.read, job.name)
         if kept is None:
             new = job.but(accepted_at=self._ledger.clock(), worker=self._events.worker)
-            kept = await asyncio.to_thread(self._ledger.write, new)
+            kept = await self._on_disk(self._ledger.write, new)
         if kept.told is not None:
             return
         about = {"id": job.name} if job.kind == "evaluation" else {"id": job.name, "job": job.name}
         await self._events.publish("accepted", key=job.name, **about)
         if not kept.state.is_final:  # else its end is still to be told
-            await asyncio.to_thread(self._ledger.write, kept.but(told=State.ACCEPTED))
+            with contextlib.suppress(OSError):  # it is accepted; at worst that is told twice
+                await asyncio.to_thread(self._ledger.write, kept.but(told=State.ACCEPTED))
 
     async def _stop_training(self, command: StopTraining) -> None:
-        job = await self._read(command.job)
+        job = await self._on_disk(self._ledger.read, command.job)
         if job is None:
-            raise BadCommand(await asyncio.to_thread(self._unknown, command.job))
-        asked_by = await asyncio.to_thread(self._ledger.asked_to_stop, command.job)
+            raise BadCommand(await self._on_disk(self._unknown, command.job))
+        asked_by = await self._on_disk(self._ledger.asked_to_stop, command.job)
         if asked_by == command.id:
             return
         if job.state.is_final:
             raise BadCommand(f"job: {job.name!r} is {job.state} already")
         if asked_by is None:
-            await asyncio.to_thread(self._ledger.ask_to_stop, command.job, command.id)
+            await self._on_disk(self._ledger.ask_to_stop, command.job, command.id)
         self._runner.cancel(command.job, command.id)
         self._runner.wake()
 
@@ -175,3 +181,15 @@ class OneWorker:
                 f"checkpoint: {checkpoint!r} lies outside the log directory; "
                 "give a path in it, such as JOB/checkpoints/best.pt"
             )
+
+
+async def _check(params: Mapping[str, Any]) -> None:
+    try:
+        # in a thread: it imports torch, which takes a second or two
+        await asyncio.to_thread(trainer.Params.validate_all, params)
+    except trainer.ParamsError as error:
+        raise BadCommand(f"params: {error}") from error
+    except Exception as error:
+        # a command must not end the worker, which would only get it again and again
+        logger.exception("params that cannot be checked")
+        raise BadCommand(f"params: cannot be checked ({error!r}); see the worker's log") from error

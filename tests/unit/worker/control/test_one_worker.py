@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import trainer
 from worker.control.one_worker import OneWorker
 from worker.events import Events
 from worker.messages import Command
@@ -113,7 +114,7 @@ async def test_an_acceptance_that_was_not_confirmed_is_told_again(worker: Worker
     await worker.take("start-training", id="a")
 
     assert on_disk.told is None
-    assert worker.told == [("accepted", "a")]
+    assert worker.told == [("accepted", "a")]  # and not rejected
     assert worker.job().told is State.ACCEPTED
 
 
@@ -134,6 +135,21 @@ async def test_wrong_params_are_refused_all_at_once(worker: Worker) -> None:
     assert worker.told == [("rejected", "a")]
     assert all(name in worker.reason for name in ("num_epoch", "batch_size", "os.system"))
     assert not worker.ledger.folder("a").exists()
+
+
+async def test_params_that_break_the_check_end_no_worker(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A command that the worker could not survive would come again after every restart."""
+
+    def is_broken(_params: object) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(trainer.Params, "validate_all", is_broken)
+    await worker.take("start-training", id="a")
+
+    assert "cannot be checked" in worker.reason
+    assert "too deep" in caplog.text
 
 
 async def test_several_processes_are_refused_for_now(worker: Worker) -> None:
