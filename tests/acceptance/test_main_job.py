@@ -90,7 +90,7 @@ class TestTwoWorkers:
         with fresh:
             workers = [fresh.start_worker(), fresh.start_worker()]
             client = fresh.client
-            client.command("start-training", id="moves", params=PARAMS | {"num_epochs": 15})
+            client.command("start-training", id="moves", params=PARAMS | {"num_epochs": 10})
             started = client.event("started", job="moves")
             client.events("epoch", 3, job="moves")
             trains = next(w for w in workers if str(w.process.pid) in started["worker"])
@@ -100,7 +100,7 @@ class TestTwoWorkers:
             finished = client.event("finished", job="moves")
 
         assert resumed["worker"] != started["worker"]
-        assert finished["epoch"] == 15
+        assert finished["epoch"] == 10
 
     def test_stop_training_reaches_the_worker_that_trains(self, fresh: Deployment) -> None:
         """stop-training is heard by all, and the one that trains obeys."""

@@ -1,0 +1,68 @@
+"""What the README says of settings, messages and other files is so."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.readme import block, readme
+from tests.worker_process import ROOT
+from worker.messages import COMMANDS, parse_command
+from worker.settings import PREFIX, PUBLISHED, Settings
+
+ROW = re.compile(r"^\| ((?:`\w+`(?:, )?)+) \| (.*?) \| .*\|$", flags=re.MULTILINE)
+
+
+def settings_table() -> dict[str, str]:
+    """Return the variables that the README lists, with the default that it gives."""
+    text = readme().partition("## Settings")[2].partition("\n## ")[0]
+    return {
+        name: default.strip("`")
+        for names, default in ROW.findall(text)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+
+
+def test_every_setting_is_listed() -> None:
+    """The table has every setting of the worker, and no other."""
+    fields = {PUBLISHED.get(name, name.removeprefix(PREFIX).lower()) for name in settings_table()}
+
+    assert fields == set(Settings.model_fields) - {"training"}
+
+
+@pytest.mark.parametrize(("name", "default"), settings_table().items(), ids=settings_table())
+def test_defaults_are_as_listed(name: str, default: str) -> None:
+    """The default in the table is the one in the code."""
+    value = getattr(Settings(), PUBLISHED.get(name, name.removeprefix(PREFIX).lower()))
+    depends_on_the_machine = default == "half the cores"
+
+    assert depends_on_the_machine or default == ("none" if value is None else str(value))
+
+
+def test_commands_are_understood() -> None:
+    """Every command that exists is shown, and what is shown is a command."""
+    lines = block("json", "start-training").splitlines()
+    shown = {parse_command(line.encode(), default_id="none").command for line in lines}
+
+    assert shown == set(COMMANDS)
+
+
+def test_prediction_has_all_fields() -> None:
+    """The prediction that is shown has the fields of a prediction."""
+    shown = json.loads(block("json", "top_k"))
+
+    assert set(shown) == {
+        *("id", "label", "index", "confidence", "top_k", "model", "source", "latency_ms")
+    }
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/README.md"])
+def test_links_lead_somewhere(name: str) -> None:
+    """Every file that is linked is there."""
+    path = ROOT / name
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", path.read_text("utf-8"))
+    missing = [link for link in links if not (path.parent / link).exists()]
+
+    assert missing == []
