@@ -3,15 +3,16 @@
 import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import faust
 import mode
-from faust.types import TopicT
+from faust.exceptions import ConsumerNotStarted
+from faust.types import TP, TopicT
 from yarl import URL
 
 from worker.broker import Broker
@@ -20,6 +21,7 @@ from worker.control.broadcast import Broadcast
 from worker.control.every_worker import EveryWorker
 from worker.control.one_worker import OneWorker
 from worker.events import Events
+from worker.health import WorkerHealth
 from worker.images.agent import images_agent
 from worker.images.decode import Limits
 from worker.images.deployment import Deployment
@@ -30,8 +32,10 @@ from worker.settings import Settings
 from worker.topics import Topics
 from worker.training.jobs import Ledger
 from worker.training.runner import Runner
-from worker.transport import Transport
-from worker.watchdog import Check, Watchdog, coordinator_problem, loop_problem, stop_problem
+from worker.transport import Consumer, Transport
+from worker.watchdog import Watchdog, coordinator_problem, loop_problem, stop_problem
+from worker.web.metrics import Metrics
+from worker.web.views import health_views, metrics_view
 
 if TYPE_CHECKING:
     from worker.images.model import Model
@@ -53,19 +57,25 @@ COORDINATOR_S = 10.0
 class WorkerApp(faust.App):
     """Faust's app with a broker that is found at the start, services of ours, and a watchdog."""
 
-    def __init__(self, *args: Any, kafka: Broker, bulk_topics: set[str], **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        kafka: Broker,
+        watchdog: Watchdog,
+        bulk_topics: set[str],
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self._kafka = kafka
+        self._watchdog = watchdog
         self.images_transport = Transport(self.conf.broker_consumer, self, bulk_topics=bulk_topics)
         self.transport = self.images_transport
         self.services: Sequence[mode.Service] = ()
         """Started, in this order, when the worker has its partitions."""
-        self.checks: Mapping[Check, float] = {}
-        """What the watchdog looks at, and for how many seconds on end each may fail."""
 
     async def on_first_start(self) -> None:
         """Have a broker with topics; Faust's own first start makes folders that nothing uses."""
-        self._watchdog = Watchdog({**self.checks, loop_problem(self.loop): BLOCKED_S})
+        self._watchdog.add(loop_problem(self.loop), BLOCKED_S)
         self._watchdog.start()
         await asyncio.to_thread(self._kafka.start)
         brokers = self._kafka.bootstrap.split(",")
@@ -85,7 +95,22 @@ class WorkerApp(faust.App):
 
     def partitions_of(self, topic: str) -> list[int]:
         """Return which partitions of a topic are this worker's now."""
-        return [tp.partition for tp in self.consumer.assignment() if tp.topic == topic]
+        return sorted(tp.partition for tp in self._assigned(topic))
+
+    def lag_of(self, topic: str) -> dict[str, float]:
+        """Return for each of this worker's partitions how many messages are not done yet."""
+        consumer = cast("Consumer", self.consumer)
+        return {str(tp.partition): consumer.lag(tp) for tp in self._assigned(topic)}
+
+    def _assigned(self, topic: str) -> list[TP]:
+        try:
+            return [tp for tp in self.consumer.assignment() if tp.topic == topic]
+        except ConsumerNotStarted:
+            return []
+
+    def is_in_group(self) -> bool:
+        """Whether the worker has its share of the partitions, be it none."""
+        return self.consumer_generation_id > 0 and not self.rebalancing
 
     def raw_topic(self, name: str) -> TopicT:
         """Return a topic of bytes; Faust would drop what it cannot decode itself."""
@@ -103,9 +128,12 @@ def create_app(settings: Settings) -> WorkerApp:
     topics = Topics.of(settings)
     worker_id = f"{socket.gethostname()}-{os.getpid()}"
     kafka = Broker(settings, topics)
+    watchdog = Watchdog()
+    metrics = Metrics()
     app = WorkerApp(
         settings.group,
         kafka=kafka,
+        watchdog=watchdog,
         bulk_topics={topics.images},
         broker=[URL(f"kafka://{broker}") for broker in settings.kafka_host.split(",")],
         broker_client_id=worker_id,
@@ -132,6 +160,7 @@ def create_app(settings: Settings) -> WorkerApp:
         predictor,
         publisher,
         topics,
+        metrics,
         limits=Limits(settings.max_image_bytes, settings.max_image_pixels),
         batch_size=settings.serving_batch_size,
         within_s=settings.serving_within_s,
@@ -174,11 +203,21 @@ def create_app(settings: Settings) -> WorkerApp:
 
     app.task(restore)
     app.services = [publisher, pipeline, runner, broadcast]
-    app.checks = {
-        coordinator_problem(app): COORDINATOR_S,
-        stop_problem(app): settings.stop_timeout_s,
-        pipeline.problem: 0.0,
-    }
+    watchdog.add(coordinator_problem(app), COORDINATOR_S)
+    watchdog.add(stop_problem(app), settings.stop_timeout_s)
+    watchdog.add(pipeline.problem, 0.0)
+
+    metrics.gauge("lag", "Messages not done yet.", "partition", lambda: app.lag_of(topics.images))
+    metrics.gauge("model", "1 for the deployed model.", "sha256", deployment.as_metric)
+    metrics.gauge("jobs", "Jobs in the ledger.", "state", ledger.count_by_state)
+    health = WorkerHealth(
+        watchdog,
+        deployment,
+        is_in_group=app.is_in_group,
+        partitions=lambda: app.partitions_of(topics.images),
+    )
+    for path, view in {"/metrics": metrics_view(metrics), **health_views(health)}.items():
+        app.page(path)(view)
     app.agent(
         app.raw_topic(topics.images),
         name="images",

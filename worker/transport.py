@@ -136,6 +136,12 @@ class Consumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         return self._windows[tp].position
 
+    def lag(self, tp: TP) -> int:
+        """Return how many messages of a partition are not done yet."""
+        done = self._windows[tp].position if tp in self._windows else None
+        done = done if done is not None else self._committed_offset[tp] or 0
+        return max(0, (self.highwater(tp) or 0) - done)
+
     async def perform_seek(self) -> None:
         """Go back to the committed offsets; what was delivered since then will be again."""
         self._windows.clear()

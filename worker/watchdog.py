@@ -9,7 +9,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import faust
@@ -30,25 +31,33 @@ class Watchdog(threading.Thread):
     """Ends the process when a check fails for longer than it may."""
 
     def __init__(
-        self, checks: Mapping[Check, float], *, end: Callable[[int], object] = os._exit
+        self,
+        checks: Mapping[Check, float] = MappingProxyType({}),
+        *,
+        end: Callable[[int], object] = os._exit,
     ) -> None:
         """Take each check with the seconds for which it may fail on end, and how to end."""
         super().__init__(name="watchdog", daemon=True)
-        self._checks = checks
+        self._checks = dict(checks)
         self._end = end
         self._is_over = threading.Event()
+        self.problems: Sequence[str] = ()
+        """What the last look found."""
+
+    def add(self, check: Check, grace_s: float) -> None:
+        """Look at one more thing, before the thread is started."""
+        self._checks[check] = grace_s
 
     def run(self) -> None:
         """Look once a second until `stop`."""
         failing_since: dict[Check, float] = {}
         while not self._is_over.wait(POLL_S):
-            for check, grace_s in self._checks.items():
-                problem = check()
-                if problem is None:
-                    failing_since.pop(check, None)
-                elif (
-                    time.monotonic() - failing_since.setdefault(check, time.monotonic()) >= grace_s
-                ):
+            found = {check: problem for check in self._checks if (problem := check())}
+            self.problems = tuple(found.values())
+            now = time.monotonic()
+            failing_since = {check: failing_since.get(check, now) for check in found}
+            for check, problem in found.items():
+                if now - failing_since[check] >= self._checks[check]:
                     logger.critical("watchdog: %s; the worker ends with %d", problem, EXIT_CODE)
                     logging.shutdown()
                     self._end(EXIT_CODE)

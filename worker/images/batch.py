@@ -10,7 +10,7 @@ from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
 from worker.errors import BadImage
-from worker.images.dead_letters import dead_letter
+from worker.images.dead_letters import dead_letter, reason_of
 from worker.images.decode import Limits, decode
 from worker.images.predictions import predictions
 from worker.publisher import Outgoing
@@ -34,6 +34,15 @@ class Batch:
     images: Sequence[NDArray[np.uint8]]
     """Each HxW or HxWx3, as the model wants it."""
     dead_letters: Sequence[Outgoing]
+
+    def ages_s(self) -> list[float]:
+        """Return how long ago each image was sent, by its record's timestamp."""
+        now_ms = time.time() * 1000
+        return [(now_ms - record.timestamp) / 1000 for record, _ in self.sources]
+
+    def reasons(self) -> list[str]:
+        """Return why each dead letter is one."""
+        return [reason_of(letter) for letter in self.dead_letters]
 
 
 def decode_batch(

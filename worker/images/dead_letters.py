@@ -7,7 +7,7 @@ from aiokafka.structs import ConsumerRecord
 from worker.errors import BadImage
 from worker.publisher import Outgoing
 
-__all__ = ["dead_letter", "without_value"]
+__all__ = ["dead_letter", "reason_of", "without_value"]
 
 MAX_ERROR_CHARACTERS = 1_000
 
@@ -24,6 +24,11 @@ def dead_letter(topic: str, record: ConsumerRecord[bytes, bytes], problem: BadIm
     }
     headers = [*record.headers, *((name, text.encode()) for name, text in reason.items())]
     return Outgoing(topic, record.key, record.value, headers)
+
+
+def reason_of(letter: Outgoing) -> str:
+    """Return the reason that a dead letter carries; ours is the last header of that name."""
+    return (dict(letter.headers)["reason"] or b"").decode()
 
 
 def without_value(letter: Outgoing) -> Outgoing:

@@ -10,7 +10,7 @@ import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Deployed", "Deployment", "Order"]
 
+State = Literal["restoring", "waiting", "serving", "failed"]
 Order = tuple[int, int]
 """A command's place among all commands: its record's timestamp in ms, then its offset."""
 
@@ -61,16 +62,21 @@ class Deployment:
         self._load = load
         self._one_at_a_time = asyncio.Lock()
         self.current: Deployed | None = None
+        self.state: State = "restoring"
+        """"waiting": nothing was ever deployed; "failed": what is deployed could not be served."""
 
     async def restore(self) -> Deployed | None:
         """Serve what the record says, when there is one.
 
         Raises:
-            BadCommand: the recorded checkpoint cannot be served, and why.
+            WorkerError: the record or its checkpoint is damaged, and how.
         """
         async with self._one_at_a_time:
+            self.state = "failed"
             record = await asyncio.to_thread(self._read)
-            if record is not None:
+            if record is None:
+                self.state = "waiting"
+            else:
                 await self._serve(record.current.checkpoint, record.current.job)
         return self.current
 
@@ -106,6 +112,10 @@ class Deployment:
             await asyncio.to_thread(self._record, deployed, order)
             return deployed
 
+    def as_metric(self) -> dict[str, float]:
+        """Return 1 under the sha256 of what is served."""
+        return {self.current.sha256: 1.0} if self.current else {}
+
     async def _serve(self, checkpoint: str, job: str) -> Deployed:
         path = self._inside(checkpoint)
         try:
@@ -113,6 +123,7 @@ class Deployment:
         except trainer.CheckpointError as error:
             raise BadCommand(str(error)) from error
         self._predictor.swap(model)
+        self.state = "serving"
         name = model.name
         self.current = Deployed(
             job=name.job, checkpoint=checkpoint, epoch=name.epoch, sha256=name.sha256

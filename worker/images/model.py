@@ -11,6 +11,9 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+from torch.fx.proxy import TraceError
 
 import trainer
 
@@ -18,7 +21,11 @@ __all__ = ["Model", "ModelName", "load_model"]
 
 Pixels = NDArray[np.uint8]
 GREY = 2
-WARM_UP_SIZES = (1, 8)
+WARM_UP_SIZES = (1, 64)
+BFLOAT16_FROM = 16
+"""Images in a batch from which bfloat16 is faster; one image takes longer in it."""
+UNSURE = 0.05
+"""How close the two best classes are in bfloat16 where float32 might decide otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,12 @@ class ModelName:
 
 
 class Model:
-    """A classifier that serves; safe to call from one thread at a time."""
+    """A classifier that serves; safe to call from one thread at a time.
+
+    Where the processor or GPU computes in bfloat16, larger batches do. Probabilities then differ
+    from float32's by less than 0.02, and images between two classes are classified again in
+    float32, so that labels are the same.
+    """
 
     def __init__(self, name: ModelName, checkpoint: trainer.Checkpoint) -> None:
         self.name = name
@@ -39,8 +51,11 @@ class Model:
         params = checkpoint.params
         self.height, self.width = params.image_height, params.image_width
         self.is_colour = params.is_image_color
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._transform = checkpoint.transform()
-        self._module = checkpoint.classifier().eval().to(memory_format=torch.channels_last)
+        module = fused(checkpoint.classifier()).to(self._device)
+        self._module = module.to(memory_format=torch.channels_last)
+        self._has_bfloat16 = has_bfloat16(self._device)
 
     def fit(self, pixels: Pixels) -> Pixels:
         """Bring one image, HxW or HxWx3 (RGB) of any size, to the model's channels and size."""
@@ -65,12 +80,44 @@ class Model:
         Returns:
             NxC: the probability of each class, rows adding up to 1.
         """
-        images = batch if self.is_colour else batch[..., None]
+        images = torch.from_numpy(batch if self.is_colour else batch[..., None])
         with torch.inference_mode():
-            x = self._transform(torch.from_numpy(images))
-            scores = self._module(x.contiguous(memory_format=torch.channels_last))
-            result: NDArray[np.float32] = scores.float().numpy()
+            x = self._transform(images.to(self._device))
+            x = x.contiguous(memory_format=torch.channels_last)
+            is_large = self._has_bfloat16 and len(x) >= BFLOAT16_FROM
+            scores = self._in_bfloat16(x) if is_large else self._module(x)
+            result: NDArray[np.float32] = scores.cpu().numpy()
         return result
+
+    def _in_bfloat16(self, x: Tensor) -> Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16):
+            scores: Tensor = self._module(x).float()
+        best, second = scores.topk(2, dim=1).values.unbind(dim=1)
+        unsure = best - second < UNSURE
+        if unsure.any():
+            scores[unsure] = self._module(x[unsure])
+        return scores
+
+
+def fused(classifier: nn.Module) -> nn.Module:
+    """Return a classifier whose BatchNorm layers are part of the convolutions before them.
+
+    A module that cannot be traced is returned as it is.
+    """
+    try:
+        return fuse(classifier.eval())
+    except (TraceError, RuntimeError):
+        return classifier
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the hardware multiplies in bfloat16; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        has_native: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+        return has_native
+    has_avx512_bf16: bool = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
+    has_amx: bool = torch.cpu._is_amx_tile_supported()  # noqa: SLF001
+    return has_avx512_bf16 or has_amx
 
 
 def load_model(path: Path, job: str) -> Model:

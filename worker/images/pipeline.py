@@ -28,6 +28,7 @@ from worker.images.predictor import Predictor
 from worker.publisher import Outgoing, Publisher, Refusals
 from worker.topics import Topics
 from worker.transport import Bundle
+from worker.web.metrics import Metrics
 
 __all__ = ["Pipeline"]
 
@@ -53,6 +54,7 @@ class Pipeline(mode.Service):
         predictor: Predictor,
         publisher: Publisher,
         topics: Topics,
+        metrics: Metrics,
         *,
         limits: Limits,
         batch_size: int,
@@ -60,6 +62,7 @@ class Pipeline(mode.Service):
         top_k: int,
     ) -> None:
         super().__init__()
+        self._metrics = metrics
         self._predictor = predictor
         self._publisher = publisher
         self._topics = topics
@@ -72,7 +75,9 @@ class Pipeline(mode.Service):
         self._classified: asyncio.Queue[tuple[Events, Batch, NDArray[np.float32]]] = asyncio.Queue(
             1
         )
-        self._published: asyncio.Queue[tuple[Events, Published]] = asyncio.Queue(CONFIRMING_BATCHES)
+        self._published: asyncio.Queue[tuple[Events, Batch, Published]] = asyncio.Queue(
+            CONFIRMING_BATCHES
+        )
         self._busy_since: dict[str, float] = {}
         self._threads = {
             stage: ThreadPoolExecutor(1, thread_name_prefix=stage)
@@ -101,6 +106,7 @@ class Pipeline(mode.Service):
                 self._limits,
                 self._topics.dead_letters,
             )
+            self._metrics.decoded(len(batch.images))
             await self._decoded.put((events, batch))
 
     async def _next_events(self) -> Events:
@@ -128,7 +134,7 @@ class Pipeline(mode.Service):
         while not self.should_stop:
             events, batch, scores = await self._classified.get()
             published = await self._in_thread("publish", self._answer, batch, scores)
-            await self._published.put((events, published))
+            await self._published.put((events, batch, published))
 
     def _answer(self, batch: Batch, scores: NDArray[np.float32]) -> Published:
         messages = answers(batch, scores, self._topics, self._top_k)
@@ -137,12 +143,13 @@ class Pipeline(mode.Service):
     @mode.Service.task
     async def _acknowledge(self) -> None:
         while not self.should_stop:
-            events, (messages, delivery) = await self._published.get()
+            events, batch, (messages, delivery) = await self._published.get()
             refusals = await asyncio.wrap_future(delivery)
             if refusals:
                 await self._publish_smaller(messages, refusals)
             for event in events:
                 event.ack()
+            self._metrics.answered(batch.ages_s(), batch.reasons())
 
     async def _publish_smaller(self, messages: Sequence[Outgoing], refusals: Refusals) -> None:
         """Send again, without its value, each dead letter that was too large with its headers.
@@ -167,11 +174,12 @@ class Pipeline(mode.Service):
             )
 
     async def _in_thread(self, stage: str, work: Callable[..., T], *arguments: Any) -> T:
-        self._busy_since[stage] = time.monotonic()
+        self._busy_since[stage] = start = time.monotonic()
         try:
             return await self.loop.run_in_executor(self._threads[stage], work, *arguments)
         finally:
             del self._busy_since[stage]
+            self._metrics.took(stage, time.monotonic() - start)
 
     def problem(self) -> str | None:
         """Say which stage is at one batch for more than a minute; publishing may wait for Kafka."""

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -184,6 +185,10 @@ class Ledger:
         found = [self._look_at(path) for path in self.logdir.glob("*/job.json")]
         jobs = [job for job in found if job is not None]
         return sorted(jobs, key=lambda job: (job.accepted_at or 0.0, job.name))
+
+    def count_by_state(self) -> dict[str, float]:
+        """How many jobs are in each state."""
+        return dict(Counter(job.state for job in self.jobs()))
 
     def _look_at(self, path: Path) -> Job | None:
         """The job of a file; what is over and told is not read again every few seconds."""

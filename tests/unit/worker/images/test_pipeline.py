@@ -20,6 +20,7 @@ from worker.images.pipeline import Pipeline
 from worker.images.predictor import Predictor
 from worker.publisher import Outgoing, Refusals
 from worker.topics import Topics
+from worker.web.metrics import Metrics
 
 TOPICS = Topics("images", "predictions", "control", "events", "dead-letters")
 
@@ -86,6 +87,7 @@ class Way:
     def __init__(self, *, batch_size: int = 4, within_s: float = 0.01) -> None:
         self.model = Model()
         self.publisher = Publisher()
+        self.metrics = Metrics()
         self.acknowledged: list[Event] = []
         predictor = Predictor(on_first_model=lambda: None)
         predictor.swap(self.model)  # type: ignore[arg-type]
@@ -93,6 +95,7 @@ class Way:
             predictor,
             self.publisher,  # type: ignore[arg-type]
             TOPICS,
+            self.metrics,
             limits=Limits(1000, 1000),
             batch_size=batch_size,
             within_s=within_s,
@@ -136,6 +139,19 @@ async def test_every_image_is_answered_and_then_acknowledged(way: Way) -> None:
     assert [orjson.loads(m.value or b"")["label"] for m in (first, second)] == ["two", "one"]
     assert (letter.topic, letter.value, letter.key) == ("dead-letters", b"no image", b"k")
     assert dict(letter.headers)["reason"] == b"undecodable"
+
+
+async def test_what_was_confirmed_is_counted(way: Way) -> None:
+    """Images, predictions, and dead letters by their reason."""
+    await way.put(image(2), b"no image", image(1), b"")
+    await way.until_acknowledged(1)
+    text = way.metrics.text().decode()
+    assert "darkroom_images_total 2.0" in text
+    assert "darkroom_predictions_total 2.0" in text
+    assert 'darkroom_dead_letters_total{reason="undecodable"} 1.0' in text
+    assert 'darkroom_dead_letters_total{reason="empty"} 1.0' in text
+    assert 'darkroom_stage_seconds_count{stage="classify"} 1.0' in text
+    assert "darkroom_latency_seconds_count 2.0" in text
 
 
 async def test_a_prediction_has_every_field(way: Way) -> None:
