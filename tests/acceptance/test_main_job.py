@@ -61,6 +61,7 @@ class TestTwoWorkers:
             served.start_worker()
             served.start_worker()
             client = served.client
+            client.events("reloaded", 2)  # each tells what it has found deployed
             client.command(
                 "reload-checkpoint", id="all", checkpoint="first/checkpoints/epoch-00001.pt"
             )
