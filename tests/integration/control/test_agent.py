@@ -48,7 +48,7 @@ class Deployment:
             f"{self.topic}-worker",
             broker=f"kafka://{self.bootstrap}",
             store="memory://",
-            datadir=str(self.ledger.logdir / "faust"),
+            datadir=str(self.ledger.logdir.parent / "faust"),
             topic_allow_declare=False,
             topic_disable_leader=True,
             broker_session_timeout=6.0,
