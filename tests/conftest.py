@@ -11,6 +11,7 @@ from tests.leaks import Leftovers
 
 pytest.register_assert_rewrite("tests.main_job", "tests.stream_client", "tests.worker_process")
 
+GRACE_S = float(os.environ.get("LEAK_GRACE_S", "5"))
 NO_SKIPS = os.environ.get("CI", "").lower() in {"1", "true"}
 
 
@@ -41,5 +42,5 @@ def nothing_left_running() -> Iterator[None]:
     """Fail a test that leaves a thread, a process or a socket behind."""
     before = Leftovers.now()
     yield
-    left = before.since(grace_s=5.0)
+    left = before.since(GRACE_S)
     assert not left, "left running by this test: " + ", ".join(left)
