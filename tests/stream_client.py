@@ -166,7 +166,7 @@ class StreamClient:
 
     # what comes out
 
-    def predictions(self, ids: Iterable[str], timeout_s: float = 60.0) -> dict[str, Json]:
+    def predictions(self, ids: Iterable[str], timeout_s: float = 120.0) -> dict[str, Json]:
         """Wait for a prediction of each id, and return the first one of each."""
         wanted = set(ids)
 
@@ -183,12 +183,12 @@ class StreamClient:
             first.setdefault(record.json["id"], record.json)
         return {name: first[name] for name in wanted}
 
-    def event(self, event: str, timeout_s: float = 60.0, **fields: object) -> Json:
+    def event(self, event: str, timeout_s: float = 120.0, **fields: object) -> Json:
         """Wait for an event with these fields, and return the first such."""
         return self.events(event, 1, timeout_s, **fields)[0]
 
     def events(
-        self, event: str, count: int, timeout_s: float = 60.0, **fields: object
+        self, event: str, count: int, timeout_s: float = 120.0, **fields: object
     ) -> list[Json]:
         """Wait for so many events with these fields, and return all that are there."""
         wanted = {"event": event, **fields}

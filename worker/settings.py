@@ -44,6 +44,8 @@ PUBLISHED = {
 }
 PREFIX = "DARKROOM_"
 PARAMS_FILE = "DARKROOM_PARAMS"
+NOT_SETTINGS = {PARAMS_FILE, "DARKROOM_PYTHON", "DARKROOM_SHARED_DATA"}
+"""Variables that the scripts and the tests read; a worker started beside them ignores them."""
 
 KAFKA_PORT = 9092
 
@@ -212,7 +214,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return {
         name: value if _worker_field(name) else _parsed(value)
         for name, value in environ.items()
-        if name in ours or (name.startswith(PREFIX) and name != PARAMS_FILE)
+        if name in ours or (name.startswith(PREFIX) and name not in NOT_SETTINGS)
     }
 
 

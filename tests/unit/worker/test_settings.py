@@ -108,3 +108,10 @@ def test_two_topics_of_one_name_are_refused() -> None:
 def test_a_topic_name_that_kafka_refuses_is_refused() -> None:
     """Kafka allows letters, digits, dots, underscores and hyphens."""
     assert "KAFKA_TOPIC (environment): 'my images'" in problems({"KAFKA_TOPIC": "my images"})
+
+
+def test_variables_of_the_scripts_are_no_settings() -> None:
+    """What scripts/test and the tests read may be set where a worker starts."""
+    environment = {"DARKROOM_PYTHON": "python3", "DARKROOM_SHARED_DATA": "data"}
+
+    assert load_settings(environment) == load_settings({})
