@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, cimpl
 
 from worker.durable import write_durably
 from worker.errors import BrokerError
+from worker.testing.kafka_front import KafkaFront
 
 __all__ = ["ApiKey", "EmbeddedKafka", "announce", "find", "withdraw"]
 
@@ -39,9 +40,25 @@ class ApiKey(IntEnum):
     FIND_COORDINATOR = 10
     JOIN_GROUP = 11
     HEARTBEAT = 12
+    LEAVE_GROUP = 13
     SYNC_GROUP = 14
     API_VERSIONS = 18
     INIT_PRODUCER_ID = 22
+
+
+# librdkafka's own clients speak no later ones, and what the mock says of these it does not keep:
+# kafka-python 3, which takes the latest on offer, is cut off in the middle of its join.
+HIGHEST_VERSION = {
+    ApiKey.FETCH: 11,
+    ApiKey.METADATA: 8,
+    ApiKey.OFFSET_COMMIT: 7,
+    ApiKey.OFFSET_FETCH: 5,
+    ApiKey.FIND_COORDINATOR: 2,
+    ApiKey.JOIN_GROUP: 5,
+    ApiKey.HEARTBEAT: 3,
+    ApiKey.LEAVE_GROUP: 3,
+    ApiKey.SYNC_GROUP: 3,
+}
 
 
 class EmbeddedKafka:
@@ -62,6 +79,7 @@ class EmbeddedKafka:
         self._library = load_library()
         self._client: int | None = None
         self._cluster: int | None = None
+        self._front: KafkaFront | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -84,9 +102,17 @@ class EmbeddedKafka:
             self.stop()
             raise BrokerError(f"librdkafka cannot start {self._brokers} embedded broker(s)")
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        for api, version in HIGHEST_VERSION.items():
+            self._library.rd_kafka_mock_set_apiversion(self._cluster, api, 0, version)
+        mock = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+        self._front = KafkaFront(mock.split(","))
+        self._front.start()
 
     def stop(self) -> None:
         """Close the listeners and forget all messages; the threads are gone on return."""
+        if self._front is not None:
+            self._front.stop()
+            self._front = None
         if self._cluster is not None:
             self._library.rd_kafka_mock_cluster_destroy(self._cluster)
             self._cluster = None
@@ -97,7 +123,9 @@ class EmbeddedKafka:
     @property
     def bootstrap(self) -> str:
         """The address for clients, `host:port`, comma-separated for several brokers."""
-        return str(self._library.rd_kafka_mock_cluster_bootstraps(self._running()).decode())
+        if self._front is None:
+            raise not_running()
+        return self._front.bootstrap
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
         """Create a topic; one that exists already stays as it is.
@@ -141,7 +169,7 @@ class EmbeddedKafka:
 
     def _running(self) -> int:
         if self._cluster is None:
-            raise BrokerError("the embedded broker is not running; call start() first")
+            raise not_running()
         return self._cluster
 
     def _new_client(self) -> int:
@@ -191,6 +219,7 @@ SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "rd_kafka_mock_cluster_destroy": (None, [POINTER]),
     "rd_kafka_mock_cluster_bootstraps": (TEXT, [POINTER]),
     "rd_kafka_mock_group_initial_rebalance_delay_ms": (None, [POINTER, ctypes.c_int32]),
+    "rd_kafka_mock_set_apiversion": (NUMBER, [POINTER, *[ctypes.c_int16] * 3]),
     "rd_kafka_mock_topic_create": (NUMBER, [POINTER, TEXT, NUMBER, NUMBER]),
     "rd_kafka_mock_broker_set_down": (NUMBER, [POINTER, ctypes.c_int32]),
     "rd_kafka_mock_broker_set_up": (NUMBER, [POINTER, ctypes.c_int32]),
@@ -201,6 +230,11 @@ SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     ),
     "rd_kafka_mock_clear_request_errors": (None, [POINTER, ctypes.c_int16]),
 }
+
+
+def not_running() -> BrokerError:
+    """Return the error for what needs a running broker."""
+    return BrokerError("the embedded broker is not running; call start() first")
 
 
 def check(code: int, what: str) -> None:

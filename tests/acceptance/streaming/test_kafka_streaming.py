@@ -1,0 +1,62 @@
+"""The streaming functions on a real Kafka that makes up no topics."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.brokers import RealKafka, real_kafka
+from tests.integration.streaming.kafka_contract import (
+    CLIENTS,
+    PAYLOAD,
+    Clients,
+    KafkaContract,
+    MissingTopics,
+)
+from worker.streaming.errors import StreamingError
+from worker.streaming.kafka import publish_payload
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
+    folder: Path = tmp_path_factory.mktemp("broker")
+    with real_kafka(folder, ["auto.create.topics.enable=false"]) as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def bootstrap(broker: RealKafka) -> str:
+    return broker.bootstrap
+
+
+@pytest.fixture
+def topic(broker: RealKafka) -> str:
+    name = f"images-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    admin.create_topics([NewTopic(name, 2, 1)])[name].result(30.0)
+    return name
+
+
+class TestOnARealKafka(KafkaContract):
+    """Every claim of the contract."""
+
+
+class TestMissingTopics(MissingTopics):
+    """Consuming from a topic that is not there."""
+
+    @pytest.mark.parametrize("library", CLIENTS)
+    def test_publishing_says_how_to_create_it(self, clients: Clients, library: str) -> None:
+        """A topic that does not exist is an error with its name and the command that makes it."""
+        quick = {"max_block_ms": 2000} if library == "kafka-python" else {}
+        producer = clients.producer(library, **quick)
+        with pytest.raises(
+            StreamingError, match=r"'missing' does not exist on .*--create --topic missing"
+        ):
+            publish_payload(clients.params, producer, PAYLOAD, "missing")
+        if library == "confluent-kafka":
+            producer.purge()
