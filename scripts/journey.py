@@ -110,6 +110,13 @@ class Journey:
             "batch_size": 64,
             "eval_batch_size": 250,
             "learning_rate": 0.05,
+            "learning_rate_schedule": [
+                {
+                    "name": "shrink",
+                    "class": "torch.optim.lr_scheduler.ExponentialLR",
+                    "kwargs": {"gamma": 0.6},
+                }
+            ],
             "optim_kwargs": {"momentum": 0.9},
             "flip_images": False,
         }
