@@ -1,18 +1,13 @@
 """The one place where the worker is put together, from top to bottom."""
 
-import asyncio
 import os
 import socket
-from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import faust
 import mode
-from faust.exceptions import ConsumerNotStarted
-from faust.types import TP, TopicT
 from yarl import URL
 
 from worker.broker import Broker
@@ -21,6 +16,7 @@ from worker.control.broadcast import Broadcast
 from worker.control.every_worker import EveryWorker
 from worker.control.one_worker import OneWorker
 from worker.events import Events
+from worker.faust_app import WorkerApp
 from worker.health import WorkerHealth
 from worker.images.agent import images_agent
 from worker.images.decode import Limits
@@ -32,8 +28,7 @@ from worker.settings import Settings
 from worker.topics import Topics
 from worker.training.jobs import Ledger
 from worker.training.runner import Runner
-from worker.transport import Consumer, Transport
-from worker.watchdog import Watchdog, coordinator_problem, loop_problem, stop_problem
+from worker.watchdog import Watchdog, coordinator_problem, stop_problem
 from worker.web.metrics import Metrics
 from worker.web.views import health_views, metrics_view
 
@@ -50,77 +45,7 @@ COMMIT_INTERVAL_S = 0.3
 STREAM_BUFFER_BUNDLES = 8
 TRAINING_SHARE_OF_STOP = 0.6
 """Of the time that a worker has to stop; the rest is for what follows."""
-BLOCKED_S = 50.0
 COORDINATOR_S = 10.0
-
-
-class WorkerApp(faust.App):
-    """Faust's app with a broker that is found at the start, services of ours, and a watchdog."""
-
-    def __init__(
-        self,
-        *args: Any,
-        kafka: Broker,
-        watchdog: Watchdog,
-        bulk_topics: set[str],
-        **options: Any,
-    ) -> None:
-        super().__init__(*args, **options)
-        self._kafka = kafka
-        self._watchdog = watchdog
-        self.images_transport = Transport(self.conf.broker_consumer, self, bulk_topics=bulk_topics)
-        self.transport = self.images_transport
-        self.services: Sequence[mode.Service] = ()
-        """Started, in this order, when the worker has its partitions."""
-
-    async def on_first_start(self) -> None:
-        """Have a broker with topics; Faust's own first start makes folders that nothing uses."""
-        self._watchdog.add(loop_problem(self.loop), BLOCKED_S)
-        self._watchdog.start()
-        await asyncio.to_thread(self._kafka.start)
-        brokers = self._kafka.bootstrap.split(",")
-        self.images_transport.url = [URL(f"kafka://{broker}") for broker in brokers]
-
-    async def on_started_init_extra_services(self) -> None:
-        """Start our services."""
-        await super().on_started_init_extra_services()
-        for service in self.services:
-            await self.add_runtime_dependency(service)
-
-    async def on_shutdown(self) -> None:
-        """Stop the embedded broker when everything that talks to it has stopped."""
-        await super().on_shutdown()
-        await asyncio.to_thread(self._kafka.stop)
-        self._watchdog.stop()
-
-    def partitions_of(self, topic: str) -> list[int]:
-        """Return which partitions of a topic are this worker's now."""
-        return sorted(tp.partition for tp in self._assigned(topic))
-
-    def lag_of(self, topic: str) -> dict[str, float]:
-        """Return for each of this worker's partitions how many messages are not done yet."""
-        consumer = cast("Consumer", self.consumer)
-        return {str(tp.partition): consumer.lag(tp) for tp in self._assigned(topic)}
-
-    def _assigned(self, topic: str) -> list[TP]:
-        try:
-            return [tp for tp in self.consumer.assignment() if tp.topic == topic]
-        except ConsumerNotStarted:
-            return []
-
-    def is_in_group(self) -> bool:
-        """Whether the worker has its share of the partitions, be it none."""
-        return self.consumer_generation_id > 0 and not self.rebalancing
-
-    def raw_topic(self, name: str) -> TopicT:
-        """Return a topic of bytes; Faust would drop what it cannot decode itself."""
-        return self.topic(
-            name,
-            key_type=bytes,
-            key_serializer="raw",
-            value_type=bytes,
-            value_serializer="raw",
-        )
 
 
 def create_app(settings: Settings) -> WorkerApp:
@@ -202,6 +127,7 @@ def create_app(settings: Settings) -> WorkerApp:
         await every_worker.restore()
 
     app.task(restore)
+    app.begin_stop = runner.begin_stop
     app.services = [publisher, pipeline, runner, broadcast]
     watchdog.add(coordinator_problem(app), COORDINATOR_S)
     watchdog.add(stop_problem(app), settings.stop_timeout_s)

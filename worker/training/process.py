@@ -21,6 +21,7 @@ from worker.training.jobs import Lock
 __all__ = ["JobProcess", "ProcessDied", "ProcessHung"]
 
 EXIT_S = 2.0
+LINGER_S = 1.0  # a process that has told its outcome has nothing left to do but to be torn down
 MAX_LINE = 2**20
 
 
@@ -136,7 +137,7 @@ class JobProcess:
         """Leave nothing behind: no process, thread or socket."""
         if not self._future.done():
             self.kill()
-        last_resort = asyncio.get_running_loop().call_later(EXIT_S, self.kill)
+        last_resort = asyncio.get_running_loop().call_later(LINGER_S, self.kill)
         try:
             await asyncio.to_thread(self._executor.shutdown)
         finally:

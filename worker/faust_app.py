@@ -1,0 +1,96 @@
+"""Faust's app with what a worker needs beside it: a broker, services, a watchdog."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import faust
+import mode
+from faust.exceptions import ConsumerNotStarted
+from faust.types import TP, TopicT
+from yarl import URL
+
+from worker.broker import Broker
+from worker.transport import Consumer, Transport
+from worker.watchdog import Watchdog, loop_problem
+
+__all__ = ["WorkerApp"]
+
+BLOCKED_S = 50.0
+"""How long the event loop may not answer."""
+
+
+class WorkerApp(faust.App):
+    """Faust's app with a broker that is found at the start, services of ours, and a watchdog."""
+
+    def __init__(
+        self,
+        *args: Any,
+        kafka: Broker,
+        watchdog: Watchdog,
+        bulk_topics: set[str],
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self._kafka = kafka
+        self._watchdog = watchdog
+        self.images_transport = Transport(self.conf.broker_consumer, self, bulk_topics=bulk_topics)
+        self.transport = self.images_transport
+        self.services: Sequence[mode.Service] = ()
+        """Started, in this order, when the worker has its partitions."""
+        self.begin_stop: Callable[[], None] = lambda: None
+        """Called first of all when the worker stops."""
+
+    async def on_first_start(self) -> None:
+        """Have a broker with topics; Faust's own first start makes folders that nothing uses."""
+        self._watchdog.add(loop_problem(self.loop), BLOCKED_S)
+        self._watchdog.start()
+        await asyncio.to_thread(self._kafka.start)
+        brokers = self._kafka.bootstrap.split(",")
+        self.images_transport.url = [URL(f"kafka://{broker}") for broker in brokers]
+
+    async def on_started_init_extra_services(self) -> None:
+        """Start our services."""
+        await super().on_started_init_extra_services()
+        for service in self.services:
+            await self.add_runtime_dependency(service)
+
+    async def on_stop(self) -> None:
+        """Finish and commit what is in hand."""
+        self.begin_stop()
+        await super().on_stop()
+
+    async def on_shutdown(self) -> None:
+        """Stop the embedded broker when everything that talks to it has stopped."""
+        await super().on_shutdown()
+        await asyncio.to_thread(self._kafka.stop)
+        self._watchdog.stop()
+
+    def partitions_of(self, topic: str) -> list[int]:
+        """Return which partitions of a topic are this worker's now."""
+        return sorted(tp.partition for tp in self._assigned(topic))
+
+    def lag_of(self, topic: str) -> dict[str, float]:
+        """Return for each of this worker's partitions how many messages are not done yet."""
+        consumer = cast("Consumer", self.consumer)
+        return {str(tp.partition): consumer.lag(tp) for tp in self._assigned(topic)}
+
+    def _assigned(self, topic: str) -> list[TP]:
+        try:
+            return [tp for tp in self.consumer.assignment() if tp.topic == topic]
+        except ConsumerNotStarted:
+            return []
+
+    def is_in_group(self) -> bool:
+        """Whether the worker has its share of the partitions, be it none."""
+        return self.consumer_generation_id > 0 and not self.rebalancing
+
+    def raw_topic(self, name: str) -> TopicT:
+        """Return a topic of bytes; Faust would drop what it cannot decode itself."""
+        return self.topic(
+            name,
+            key_type=bytes,
+            key_serializer="raw",
+            value_type=bytes,
+            value_serializer="raw",
+        )
