@@ -31,8 +31,9 @@ class CheckpointFolder:
     the training goes on: what was written before stays as it was. Only the last of a run raises.
     """
 
-    def __init__(self, logdir: Path) -> None:
+    def __init__(self, logdir: Path, keep_last: int | None = None) -> None:
         self.path = logdir / "checkpoints"
+        self._keep_last = keep_last
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: list[Future[Saved]] = []
 
@@ -116,11 +117,14 @@ class CheckpointFolder:
         if numbered and is_best:
             _link(path, self.path / BEST)
         if numbered:
-            self._drop_stops_before(path)
+            self._drop_before(path)
         return Saved(path, epoch, is_best, dict(content["metrics"]))
 
-    def _drop_stops_before(self, path: Path) -> None:
-        """Remove checkpoints from the middle of an epoch that a later one has made useless."""
+    def _drop_before(self, path: Path) -> None:
+        """Remove older checkpoints: those from the middle of an epoch, and all but the last k."""
+        if self._keep_last is not None:
+            for other in self._numbered()[: -self._keep_last]:
+                other.unlink(missing_ok=True)
         for other in self.path.glob("epoch-*-batch-*.pt"):
             if other.stem < path.stem:
                 other.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import pickle
 import platform
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ class Checkpoint:
         path: The file.
         sha256: Of the whole file, in hex.
         epoch: How many epochs are done.
-        params: Those of the run.
         class_names: One an index of the classifier's output.
         metrics: Of the last evaluation before it was saved.
         versions: Of Python and the libraries that wrote it.
@@ -48,22 +48,37 @@ class Checkpoint:
     path: Path
     sha256: str
     epoch: int
-    params: Params
     class_names: list[str]
     metrics: dict[str, float]
     versions: dict[str, str]
     content: dict[str, Any]
 
+    @cached_property
+    def params(self) -> Params:
+        """The params of the run.
+
+        Raises:
+            CheckpointError: They do not hold here: a class or a transform that only the program
+                that trained it had, or a device that is not there.
+        """
+        try:
+            return Params.validate_all({**self.content["params"], "device": "cpu"})
+        except ParamsError as error:
+            raise CheckpointError(f"{self.path} cannot be used here: {error}") from error
+
     def classifier(self) -> Classifier:
         """Return the classifier in eval mode, on the CPU; its output is probabilities.
+
+        Where the run kept a moving average of the weights, these are the averaged ones.
 
         Raises:
             CheckpointError: The weights are of another architecture than the params say.
         """
         model = assemble(self.params)
         try:
-            model.load_state_dict(self.content["model"])
-        except (RuntimeError, TypeError) as error:
+            average = self.content.get("ema")
+            model.load_state_dict(average["weights"] if average else self.content["model"])
+        except (RuntimeError, TypeError, KeyError) as error:
             raise CheckpointError(
                 f"{self.path} holds weights of another net than its params describe: {error}"
             ) from error
@@ -134,19 +149,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     content = _content(path, _payload(path, data))
     try:
-        params = Params.validate_all(content["params"])
         return Checkpoint(
             path=path,
             sha256=hashlib.sha256(data).hexdigest(),
             epoch=int(content["position"]["epoch"]),
-            params=params,
             class_names=[str(name) for name in content["class_names"]],
             metrics=dict(content["metrics"]),
             versions=dict(content["versions"]),
-            content=content,
+            content=content | {"params": dict(content["params"])},
         )
-    except ParamsError as error:
-        raise CheckpointError(f"{path} has params that do not hold here: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is no checkpoint of the trainer: {error!r}") from error
 

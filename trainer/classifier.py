@@ -29,7 +29,9 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return probabilities, shape `(n, n_classes)`, for `x` of `(n, c, h, w)`."""
-        return cast("Tensor", self.softmax(self.logits(x)))
+        logits = self.logits(x)
+        # Half precision has too few digits for probabilities, whose logarithm a loss takes.
+        return cast("Tensor", self.softmax(logits.float() if logits.itemsize < 4 else logits))
 
 
 class Logits(nn.Module):

@@ -6,14 +6,12 @@ import difflib
 import inspect
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from trainer import names
 from trainer.names import Kind
-
-ComponentT = TypeVar("ComponentT", bound="Component")
 
 
 def class_of(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
@@ -63,6 +61,44 @@ class Transform(Component):
     cls: Annotated[type, *class_of(names.TRANSFORM)] = Field(alias="class")
 
 
+def to_transform(value: Any) -> Any:
+    """Return a transform from a class, a dotted name, a dict of both, or an object.
+
+    An object of torchvision is turned into its class and keyword arguments where these can be read
+    off it, so that a checkpoint can hold it; other objects stay what they are.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if isinstance(value, type | str):
+        return Transform.model_validate({"class": value})
+    if isinstance(value, Mapping | Transform):
+        return Transform.model_validate(value)
+    if not callable(value):
+        raise ValueError('write a transform as {"class": ..., "kwargs": {...}}')  # noqa: TRY004
+    return _described(value) or value
+
+
+def _described(made: Any) -> Transform | None:
+    """Return the class and keyword arguments that make an object's equal, judged by its text."""
+    name = names.dotted(type(made), names.TRANSFORM)
+    if not name.startswith(names.TRANSFORM.namespaces):
+        return None
+    takes = inspect.signature(type(made)).parameters
+    kwargs = {key: getattr(made, key) for key in takes if _is_plain(getattr(made, key, made))}
+    try:
+        found = Transform.model_validate({"class": name, "kwargs": kwargs})
+        return found if repr(found.build()) == repr(made) else None
+    except Exception:
+        return None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in {bool, int, float, str}
+
+
 class Metric(Component):
     """A torchmetrics metric; gets `num_classes` and `task` by itself where it takes them."""
 
@@ -81,13 +117,21 @@ def _without_verbose(kwargs: object) -> object:
 
 
 class Schedule(Component):
-    """One entry of `learning_rate_schedule`."""
+    """One entry of `learning_rate_schedule`.
+
+    Attributes:
+        name: For people.
+        every: Whether it is stepped once an epoch or once a batch.
+        metric: What a ReduceLROnPlateau gets of the evaluation.
+    """
 
     cls: Annotated[type, *class_of(names.SCHEDULE)] = Field(alias="class")
     kwargs: Annotated[dict[str, Any], BeforeValidator(_without_verbose)] = Field(
         default_factory=dict
     )
     name: str = ""
+    every: Literal["epoch", "batch"] = "epoch"
+    metric: str = "loss"
 
 
 def wrong_kwargs(where: str, cls: type, kwargs: Iterable[str], given: Iterable[str]) -> list[str]:

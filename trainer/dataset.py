@@ -105,11 +105,16 @@ def open_splits(params: Params, datadir: str | Path) -> tuple[Split, Split]:
 
 
 class Batch(NamedTuple):
-    """One batch: `x` float32 `(n, c, h, w)`, `y` int64 `(n,)`, `indices` into the split."""
+    """One batch: `x` float32 `(n, c, h, w)`, `y` int64 `(n,)`, `indices` into the split.
+
+    `share` is how much of the whole batch it is: 1 unless there are several processes; 0 when the
+    batch has fewer images than there are processes and this one has another's in its place.
+    """
 
     x: Tensor
     y: Tensor
     indices: Tensor
+    share: float = 1.0
 
 
 class Batches:
@@ -144,13 +149,30 @@ class Batches:
     def __len__(self) -> int:
         return math.ceil(len(self.split) / self._size)
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, from the batch numbered `first` on."""
+    def epoch(self, epoch: int, first: int = 0, rank: int = 0, size: int = 1) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from the batch numbered `first` on.
+
+        With `size` processes each gets every size-th image of each batch, from the rank-th on; the
+        flips are those that the whole batch would get.
+        """
         order = self._order(epoch)
         for number in range(first, len(self)):
+            whole = order[number * self._size : (number + 1) * self._size]
+            mine = slice(rank, None, size) if rank < len(whole) else slice(0, 1)
+            share = len(whole[rank::size]) / len(whole)
+            pixels = self.split.pixels(whole[mine]).to(self._device, non_blocking=True)
+            draws = self._transforms.draws(
+                len(whole), generator(self._seed, AUGMENT, epoch, number)
+            )
+            x = self._transforms(pixels, draws if draws is None else draws[:, mine])
+            yield Batch(x, self.split.labels[whole[mine]].to(self._device), whole[mine], share)
+
+    def every(self, rank: int, size: int) -> Iterator[Batch]:
+        """Yield the first epoch's batches whose number is the rank, counted by `size`."""
+        order = self._order(0)
+        for number in range(rank, len(self), size):
             indices = order[number * self._size : (number + 1) * self._size]
-            pixels = self.split.pixels(indices).to(self._device, non_blocking=True)
-            x = self._transforms(pixels, generator(self._seed, AUGMENT, epoch, number))
+            x = self._transforms(self.split.pixels(indices).to(self._device))
             yield Batch(x, self.split.labels[indices].to(self._device), indices)
 
     def _order(self, epoch: int) -> Tensor:

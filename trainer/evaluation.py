@@ -15,6 +15,7 @@ from trainer.checkpoints import Checkpoint, load_checkpoint
 from trainer.dataset import Batches, open_split
 from trainer.images import read_image
 from trainer.metrics import ScoreMeter, per_class
+from trainer.precision import applied
 
 BATCH = 256
 
@@ -69,10 +70,12 @@ def evaluate(
     split = open_split(checkpoint.params, kind, datadir, checkpoint.class_names)
     model = checkpoint.logits_classifier()
     meter, total = ScoreMeter(len(split.class_names)), 0.0
-    for x, y, _ in Batches(split, checkpoint.transform(), BATCH, seed=0).epoch(0):
-        logits = model(x)
-        total += nn.functional.cross_entropy(logits, y, reduction="sum").item()
-        meter.update(logits, y)
+    batches = Batches(split, checkpoint.transform(), BATCH, seed=0)
+    with applied(model, checkpoint.params.precision, "cpu"):
+        for batch in batches.every(0, 1):
+            logits = model(batch.x).float()
+            total += nn.functional.cross_entropy(logits, batch.y, reduction="sum").item()
+            meter.update(logits, batch.y)
     rows = zip(split.class_names, per_class(meter.confusion), strict=True)
     return Evaluation(
         images=len(split),

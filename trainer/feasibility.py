@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from trainer.architecture import outline
 from trainer.components import first_line, wrong_kwargs
@@ -26,8 +27,24 @@ def findings(params: Params, wrong: Collection[str]) -> list[str]:
         found += _optimiser(params)
     if "learning_rate_schedule" not in wrong:
         found += _schedules(params)
+    found += _alone(params)
     if not {"additional_transforms", "normalise_mean", "normalise_std"} & set(wrong):
         found += _net(params, wrong)
+    return found
+
+
+def _alone(params: Params) -> list[str]:
+    """Return what is wrong with values that other values or the machine forbid."""
+    found = []
+    if params.precision == "float16" and not params.device.startswith("cuda"):
+        found.append("precision: float16 needs a GPU; use bfloat16 or float32 on the CPU")
+    weights = params.class_weights
+    if isinstance(weights, tuple) and len(weights) != params.n_classes:
+        found.append(f"class_weights: {len(weights)} values for n_classes={params.n_classes}")
+    for index, schedule in enumerate(params.learning_rate_schedule):
+        if schedule.cls is ReduceLROnPlateau and schedule.every == "batch":
+            where = f"learning_rate_schedule[{index}]"
+            found.append(f"{where}.every: ReduceLROnPlateau is stepped by evaluations, not batches")
     return found
 
 

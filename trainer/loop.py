@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainer.checkpoint_folder import CheckpointFolder
-from trainer.checkpoints import FORMAT, Checkpoint, versions
 from trainer.dataset import Batches
+from trainer.distributed import Group
+from trainer.ema import Ema
+from trainer.guard import Guard
 from trainer.meters import Averages, Collection
 from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Started
 from trainer.params import Params
 from trainer.schedules import Schedules
-from trainer.seeds import random_states, restore_random_states
+from trainer.state import content_of
 from trainer.steps import TestStep, TrainStep
+from trainer.watch import Watch
 
 
 @dataclass
@@ -32,20 +35,15 @@ class Position:
 
 
 @dataclass
-class Best:
-    """The best evaluation so far."""
-
-    value: float | None = None
-    epoch: int = 0
-
-
-@dataclass
 class Run:
     """Everything that a run needs, put together by `trainer.runs`.
 
     Attributes:
         model: What is saved.
         net: What the steps get: the model, or what wraps it.
+        ema: The averaged weights, when there are any.
+        best: Decides which checkpoint is the best.
+        stopping: Decides when there is nothing more to expect.
         passed_on: Keyword arguments for the steps.
     """
 
@@ -54,6 +52,10 @@ class Run:
     net: nn.Module
     optim: Optimizer
     schedules: Schedules
+    guard: Guard
+    ema: Ema | None
+    best: Watch
+    stopping: Watch
     train_step: TrainStep
     test_step: TestStep
     train_batches: Batches
@@ -61,9 +63,9 @@ class Run:
     checkpoints: CheckpointFolder
     observers: Sequence[Observer]
     should_stop: Callable[[], bool]
+    group: Group
     passed_on: dict[str, Any] = field(default_factory=dict)
     position: Position = field(default_factory=Position)
-    best: Best = field(default_factory=Best)
     averages: Averages = field(default_factory=Averages)
     metrics: dict[str, float] = field(default_factory=dict)
     resumed: bool = False
@@ -74,18 +76,18 @@ class Run:
         self.test_collection = Collection(self.passed_on.get("test_torchmetrics"))
 
     def go(self) -> FitResult:
-        """Train until the last epoch is done or the run is asked to stop."""
+        """Train until the last epoch is done, nothing more is to be expected, or asked to stop."""
         self._tell_start()
-        while self.position.epoch < self.params.num_epochs:
+        while self.position.epoch < self.params.num_epochs and not self.stopping.is_over:
             started = time.perf_counter()
-            seen_before = self.averages.images
+            images_before = self.averages.images
             if not self._train_epoch():
                 return self._stop()
             seconds = time.perf_counter() - started
+            images = (self.averages.images - images_before) * self.group.size
             trained = self._figures(self.averages, self.train_collection)
             tested = self._evaluate() if self._is_due(self.params.eval_freq) else {}
             learning_rate = self.schedules.learning_rate
-            images_per_s = (self.averages.images - seen_before) / seconds
             self._finish_epoch(tested)
             report = EpochReport(
                 epoch=self.position.epoch,
@@ -95,36 +97,53 @@ class Run:
                 test_loss=tested.get("loss"),
                 test_metrics={name: value for name, value in tested.items() if name != "loss"},
                 learning_rate=learning_rate,
-                images_per_s=images_per_s,
+                images_per_s=images / seconds,
                 seconds=time.perf_counter() - started,
             )
             for observer in self.observers:
                 observer.on_epoch(report)
-            self._save_epoch(is_best=self._is_best(tested))
+            if tested:
+                self.stopping.sees_best(tested)
+            self._save_epoch(is_best=bool(tested) and self.best.sees_best(tested))
         return self._finish("finished")
 
     def _train_epoch(self) -> bool:
         """Train the rest of the epoch; return False when asked to stop before its end."""
-        at = self.position
+        at, group = self.position, self.group
         self.net.train()
-        for batch in self.train_batches.epoch(at.epoch, at.batch):
-            if self.should_stop():
+        for batch in self.train_batches.epoch(at.epoch, at.batch, group.rank, group.size):
+            if group.any(self.should_stop()):
                 return False
+            group.share = batch.share
             loss, metrics = self.train_step(
                 batch.x, batch.y, self.net, self.optim, **self.passed_on
             )
-            self.averages.add(len(batch.y), loss, metrics)
+            if self.guard.passes(loss):
+                self.averages.add(len(batch.y) if batch.share else 0, loss, metrics)
+            else:
+                self.guard.report(loss, self._files(batch.indices), self.checkpoints.last)
+            self.schedules.after_batch()
             at.batch += 1
             at.step += 1
             self._tell_batch(float(loss), batch.x)
         return True
 
-    @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        """Test on the whole test split; return the loss and metrics by name."""
+        """Test on the whole test split; return the loss and metrics by name.
+
+        With averaged weights the figures are theirs, and those of the plain ones are `raw_...`.
+        """
+        if self.ema is None:
+            return self._test()
+        raw = self._test()
+        with self.ema.swapped_in():
+            return {**self._test(), **{f"raw_{name}": value for name, value in raw.items()}}
+
+    @torch.no_grad()
+    def _test(self) -> dict[str, float]:
         self.net.eval()
         averages = Averages()
-        for batch in self.test_batches.epoch(0):
+        for batch in self.test_batches.every(self.group.rank, self.group.size):
             loss, metrics = self.test_step(batch.x, batch.y, self.net, **self.passed_on)
             averages.add(len(batch.y), loss, metrics)
         each_step = self.params.eval_metric_compute_freq == "step"
@@ -134,9 +153,10 @@ class Run:
         self, averages: Averages, collection: Collection, *, prefer_steps: bool = False
     ) -> dict[str, float]:
         """Return the epoch's loss and metrics: the collection's, else the means of the steps'."""
-        means = averages.means()
-        if collection.is_filled and (len(means) == 1 or not prefer_steps):
-            means = {"loss": means["loss"], **collection.compute()}
+        means = averages.of_all(self.group).means()
+        is_filled = self.group.any(collection.is_filled)
+        if is_filled and (len(means) == 1 or not prefer_steps):
+            means = {"loss": means["loss"], **collection.compute(self.group)}
         collection.reset()
         return means
 
@@ -146,28 +166,26 @@ class Run:
         return number % every == 0 or number == self.params.num_epochs
 
     def _finish_epoch(self, tested: dict[str, float]) -> None:
-        self.schedules.after_epoch(tested.get("loss"))
+        self.schedules.after_epoch(tested)
         self.metrics = tested or self.metrics
         self.averages.reset()
         self.position.epoch += 1
         self.position.batch = 0
 
-    def _is_best(self, tested: dict[str, float]) -> bool:
-        value = tested.get("loss")
-        if value is None or (self.best.value is not None and value >= self.best.value):
-            return False
-        self.best = Best(value, self.position.epoch)
-        return True
-
     def _save_epoch(self, *, is_best: bool) -> None:
         done = self.position.epoch
-        numbered = done % self.params.save_freq == 0 or done == self.params.num_epochs
+        is_last = done == self.params.num_epochs or self.stopping.is_over
+        numbered = is_last or done % self.params.save_freq == 0
         if numbered or is_best:
-            self.checkpoints.save(self.content(), numbered=numbered, is_best=is_best)
+            self._save(numbered=numbered, is_best=is_best)
         self._tell_saved()
 
+    def _save(self, *, numbered: bool, is_best: bool) -> None:
+        if self.group.is_first:
+            self.checkpoints.save(content_of(self), numbered=numbered, is_best=is_best)
+
     def _stop(self) -> FitResult:
-        self.checkpoints.save(self.content(), numbered=True, is_best=False)
+        self._save(numbered=True, is_best=False)
         return self._finish("stopped")
 
     def _finish(self, status: Literal["finished", "stopped"]) -> FitResult:
@@ -183,6 +201,10 @@ class Run:
         for observer in self.observers:
             observer.on_finish(result)
         return result
+
+    def _files(self, indices: Tensor) -> list[str]:
+        names = self.train_batches.split.files
+        return [names[index] for index in indices]
 
     def _tell_start(self) -> None:
         started = Started(
@@ -208,35 +230,3 @@ class Run:
         for saved in self.checkpoints.finished(wait=wait):
             for observer in self.observers:
                 observer.on_checkpoint(saved)
-
-    def content(self) -> dict[str, Any]:
-        """Return everything that a checkpoint holds: to go on bit for bit, and to serve."""
-        return {
-            "format": FORMAT,
-            "params": self.params.as_json(),
-            "class_names": list(self.train_batches.split.class_names),
-            "metrics": dict(self.metrics),
-            "versions": versions(),
-            "model": self.model.state_dict(),
-            "optimiser": self.optim.state_dict(),
-            "schedules": self.schedules.state_dict(),
-            "position": vars(self.position).copy(),
-            "best": vars(self.best).copy(),
-            "averages": self.averages.state_dict(),
-            "train_collection": self.train_collection.state_dict(),
-            "random_states": random_states(),
-        }
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Put back what `content` returned when the checkpoint was written."""
-        content = checkpoint.content
-        self.model.load_state_dict(content["model"])
-        self.optim.load_state_dict(content["optimiser"])
-        self.schedules.load_state_dict(content["schedules"])
-        self.position = Position(**content["position"])
-        self.best = Best(**content["best"])
-        self.averages.load_state_dict(content["averages"])
-        self.train_collection.load_state_dict(content["train_collection"])
-        self.metrics = dict(content["metrics"])
-        restore_random_states(content["random_states"])
-        self.resumed = True

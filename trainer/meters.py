@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from trainer.distributed import Group
+
 
 class Averages:
     """Means over the images of an epoch, of the loss and of each metric that steps return."""
@@ -27,9 +29,25 @@ class Averages:
             self._sums[name] = self._sums.get(name, 0.0) + float(value) * images
             self._weights[name] = self._weights.get(name, 0) + images
 
+    def of_all(self, group: Group) -> Averages:
+        """Return the averages of all processes together."""
+        if group.size == 1:
+            return self
+        together = Averages()
+        for state in group.gather(self.state_dict()):
+            together.absorb(state)
+        return together
+
     def means(self) -> dict[str, float]:
         """Return the means by name, `loss` among them."""
         return {name: total / self._weights[name] for name, total in self._sums.items()}
+
+    def absorb(self, state: Mapping[str, Any]) -> None:
+        """Add what another process has counted."""
+        self.images += state["images"]
+        for name, total in state["sums"].items():
+            self._sums[name] = self._sums.get(name, 0.0) + total
+            self._weights[name] = self._weights.get(name, 0) + state["weights"][name]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, for a checkpoint."""
@@ -61,8 +79,15 @@ class Collection:
         members = self.metrics.values() if hasattr(self.metrics, "values") else [self.metrics]
         return any(bool(getattr(member, "update_called", True)) for member in members)
 
-    def compute(self) -> dict[str, float]:
-        """Return its figures as floats; one that has a value a class gets a name a class."""
+    def compute(self, group: Group) -> dict[str, float]:
+        """Return its figures as floats; one that has a value a class gets a name a class.
+
+        With several processes they are those of all: torchmetrics sees to that by itself.
+        """
+        if group.size > 1 and hasattr(self.metrics, "absorb"):
+            for rank, state in enumerate(group.gather(self.metrics.state_dict())):
+                if rank != group.rank:
+                    self.metrics.absorb(state)
         return as_floats(self.metrics.compute()) if self.metrics is not None else {}
 
     def reset(self) -> None:

@@ -102,6 +102,10 @@ class ConfusionMeter:
         """Whether anything was added since the last reset."""
         return bool(self.confusion.any())
 
+    def absorb(self, state: dict[str, Any]) -> None:
+        """Add what another process has counted."""
+        self.confusion += state["confusion"]
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state, for a checkpoint."""
         return {"confusion": self.confusion.clone()}
@@ -113,6 +117,8 @@ class ConfusionMeter:
 
 class ScoreMeter(ConfusionMeter):
     """Keeps every image's probabilities besides, for the area under ROC and the calibration."""
+
+    names = ("loss", "accuracy", "precision", "recall", "f1", "auroc", "calibration_error")
 
     def update(self, scores: Tensor, y: Tensor) -> None:
         """Add a batch: logits `(n, n_classes)` and labels `(n,)`."""
@@ -132,6 +138,22 @@ class ScoreMeter(ConfusionMeter):
         super().reset()
         self._probabilities: list[Tensor] = []
         self._labels: list[Tensor] = []
+
+    def absorb(self, state: dict[str, Any]) -> None:
+        """Add what another process has counted."""
+        super().absorb(state)
+        self._probabilities.append(state["probabilities"])
+        self._labels.append(state["labels"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+        probabilities, labels = self.scores()
+        return {**super().state_dict(), "probabilities": probabilities, "labels": labels}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` returned."""
+        super().load_state_dict(state)
+        self._probabilities, self._labels = [state["probabilities"]], [state["labels"]]
 
     def scores(self) -> tuple[Tensor, Tensor]:
         """Return probabilities `(n, n_classes)` and labels `(n,)` in the order of the split."""

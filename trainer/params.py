@@ -6,7 +6,7 @@ Validation is whole: one `ParamsError` lists every wrong key and value with what
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from trainer import names
-from trainer.components import Layer, Schedule, Transform, class_of
+from trainer.components import Layer, Schedule, class_of, to_transform
 from trainer.errors import ParamsError
 
 
@@ -56,12 +56,6 @@ def default_schedule() -> Any:
     name = "ExponentialLR"
     cls = f"torch.optim.lr_scheduler.{name}"
     return [{"name": name, "class": cls, "kwargs": {"gamma": 0.99}}]
-
-
-def _to_transform(value: object) -> object:
-    if isinstance(value, type | str):
-        return {"class": value}
-    return value
 
 
 class Params(BaseModel):
@@ -100,9 +94,9 @@ class Params(BaseModel):
     normalise_std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.25,), description="one value a channel"
     )
-    additional_transforms: (
-        tuple[Annotated[Transform | Callable[..., Any], BeforeValidator(_to_transform)], ...] | None
-    ) = Field(None, description="applied after the built-in ones, to whole batches")
+    additional_transforms: tuple[Annotated[Any, BeforeValidator(to_transform)], ...] | None = Field(
+        None, description="applied after the built-in ones, to whole batches"
+    )
     manual_seed: int = Field(17, ge=0, lt=2**32, description="for numpy, torch and Python")
 
     net_arch: tuple[Layer, ...] = Field(
@@ -129,6 +123,34 @@ class Params(BaseModel):
     eval_metric_compute_freq: Literal["epoch", "step"] = Field(
         "epoch", description="when test metrics are computed"
     )
+
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of the forward pass; auto: bfloat16 where the hardware has it"
+    )
+    channels_last: bool = Field(default=True, description="the faster memory layout for images")
+    compile: bool = Field(default=False, description="torch.compile the net")
+    deterministic: bool = Field(default=False, description="only deterministic algorithms")
+    gradient_accumulation: int = Field(
+        1, ge=1, description="parts that each batch goes through the net in, to save memory"
+    )
+    clip_norm: float | None = Field(None, gt=0, description="longest gradient that is let through")
+    ema_decay: float | None = Field(
+        None, gt=0, lt=1, description="keep a moving average of the weights, and test and serve it"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the training loss")
+    class_weights: Literal["balanced"] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+        None, description="one a class for the training loss, or balanced by frequency"
+    )
+    mixup_alpha: float = Field(0.0, ge=0, description="mix images in pairs; 0: off")
+    cutmix_alpha: float = Field(0.0, ge=0, description="paste parts of images; 0: off")
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rate rises")
+    best_metric: str = Field("loss", description="which test metric decides on best.pt")
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="stop after so many evaluations without a better one"
+    )
+    early_stopping_metric: str = Field("loss", description="which test metric that looks at")
+    keep_last: int | None = Field(None, ge=1, description="how many numbered checkpoints to keep")
+    most_bad_steps: int = Field(5, ge=1, description="non-finite steps in a row that end the run")
 
     @field_validator("device", mode="before")
     @classmethod
@@ -197,7 +219,8 @@ class Params(BaseModel):
     def as_json(self) -> dict[str, Any]:
         """Return the params as JSON-ready values, classes as dotted names.
 
-        A transform given as a Python object becomes its text, which cannot be read back.
+        A transform given as a Python object that no class and keyword arguments describe becomes
+        its text, which cannot be read back.
         """
         return self.model_dump(mode="json", by_alias=True, fallback=repr)
 
@@ -212,19 +235,12 @@ def _unknown(key: object) -> str:
 
 def _finding(detail: Any) -> str:
     """Put one of pydantic's findings as `key[index].name: message (got value)`."""
-    path = _path(step for step in detail["loc"] if step not in _UNION_BRANCHES)
+    path = _path(detail["loc"])
     message = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "missing":
         return f"{path}: {message}"
     text = repr(detail["input"])
     return f"{path}: {message}; got {text if len(text) <= 80 else text[:77] + '...'}"
-
-
-_UNION_BRANCHES = {
-    "Transform",
-    "callable",
-    "function-before[_to_transform(), union[Transform,callable]]",
-}
 
 
 def _path(steps: Iterable[object]) -> str:

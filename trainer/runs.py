@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from trainer.board import Board
 from trainer.checkpoint_folder import CheckpointFolder
 from trainer.classifier import Logits, assemble
-from trainer.dataset import Batches, open_splits
-from trainer.errors import CheckpointError
+from trainer.dataset import Batches, Split, open_splits
+from trainer.distributed import Group, is_restarted, joined
+from trainer.ema import Ema
+from trainer.errors import CheckpointError, ParamsError
+from trainer.guard import Guard
 from trainer.loop import Run
 from trainer.metrics import ConfusionMeter, ScoreMeter
 from trainer.observers import FitResult, Observer
 from trainer.params import Params
+from trainer.precision import applied
 from trainer.progress import ProgressBar
 from trainer.schedules import Schedules
-from trainer.seeds import set_seeds
+from trainer.seeds import deterministic, set_seeds
 from trainer.signals import StopSignals
+from trainer.state import restore
 from trainer.steps import ClassifierSteps, TestStep, TrainStep
 from trainer.transforms import Transforms
+from trainer.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +65,27 @@ def fit(
         CheckpointError: The checkpoint to resume from does not fit, or the last was not written.
     """
     params = Params.validate_all(params)
-    set_seeds(params.manual_seed)
-    model = assemble(params)
-    steps = ClassifierSteps(params)
-    passed_on = {
-        "train_torchmetrics": ConfusionMeter(params.n_classes),
-        "test_torchmetrics": ScoreMeter(params.n_classes),
-    }
-    return _run(
-        params, model, Logits(model), steps.train_step, steps.test_step, Path(datadir),
-        Path(logdir), passed_on, observers, resume, should_stop,
-    )  # fmt: skip
+    with joined(params.device) as group:
+        if group.size > 1 and params.gradient_accumulation > 1:
+            finding = (
+                "gradient_accumulation: several processes share the batch already; set it to 1"
+            )
+            raise ParamsError("wrong params", [finding])
+        train_split, test_split = _opened(params, datadir, group)
+        set_seeds(params.manual_seed)
+        model = assemble(params)
+        steps = ClassifierSteps(params, train_split.labels)
+        scores = ScoreMeter(params.n_classes)
+        _check_metrics(params, scores.names)
+        meters = {
+            "train_torchmetrics": ConfusionMeter(params.n_classes),
+            "test_torchmetrics": scores,
+        }
+        run = Assembly(params, group, Path(logdir), train_split, test_split)
+        return run.go(
+            model, Logits(model), steps.train_step, steps.test_step, meters,
+            observers=observers, resume=resume, should_stop=should_stop,
+        )  # fmt: skip
 
 
 def train(  # noqa: PLR0917 - the published signature
@@ -108,70 +126,159 @@ def train(  # noqa: PLR0917 - the published signature
         CheckpointError: The checkpoint to resume from does not fit, or the last was not written.
     """
     params = Params.validate_all(params)
-    watching = [ProgressBar(params.mode)] if observers is None else observers
-    result = _run(
-        params, model, model, train_step, test_step, Path(datadir), Path(logdir), kwargs, watching,
-        resume, should_stop,
-    )  # fmt: skip
+    if params.precision == "float16":
+        finding = "precision: float16 needs gradient scaling, which only the default steps have"
+        raise ParamsError("wrong params", [finding])
+    with joined(params.device) as group:
+        splits = _opened(params, datadir, group)
+        watching = [ProgressBar(params.mode)] if observers is None else observers
+        result = Assembly(params, group, Path(logdir), *splits).go(
+            model, model, train_step, test_step, kwargs,
+            observers=watching, resume=resume, should_stop=should_stop,
+        )  # fmt: skip
     return result.status == "finished"
 
 
-def _run(  # noqa: PLR0917 - both callers give all of them
-    params: Params, model: nn.Module, net: nn.Module, train_step: TrainStep, test_step: TestStep,
-    datadir: Path, logdir: Path, passed_on: dict[str, Any], observers: Sequence[Observer],
-    resume: bool, should_stop: Callable[[], bool] | None,  # noqa: FBT001
-) -> FitResult:  # fmt: skip
-    train_split, test_split = open_splits(params, datadir)
+@dataclass(frozen=True)
+class Assembly:
+    """What a run is made from, and the making of it."""
+
+    params: Params
+    group: Group
+    logdir: Path
+    train_split: Split
+    test_split: Split
+
+    def go(
+        self,
+        model: nn.Module,
+        net: nn.Module,
+        train_step: TrainStep,
+        test_step: TestStep,
+        passed_on: dict[str, Any],
+        *,
+        observers: Sequence[Observer],
+        resume: bool,
+        should_stop: Callable[[], bool] | None,
+    ) -> FitResult:
+        """Put the run together, let it go, and take everything apart again, whatever happens."""
+        params, group = self.params, self.group
+        with ExitStack() as stack:
+            stack.enter_context(deterministic(on=params.deterministic))
+            if should_stop is None:
+                should_stop = stack.enter_context(StopSignals()).have_come
+            _place(model, params)
+            stack.enter_context(applied(net, params.precision, params.device))
+            if params.compile:
+                net.compile()
+            optim = params.optim_class(
+                model.parameters(), lr=params.learning_rate, **params.optim_kwargs
+            )
+            guard = Guard(
+                model, optim, clip_norm=params.clip_norm, most_in_a_row=params.most_bad_steps
+            )
+            stack.callback(guard.close)
+            ema = Ema(model, optim, params.ema_decay) if params.ema_decay else None
+            if ema:
+                stack.callback(ema.close)
+            checkpoints = CheckpointFolder(self.logdir, params.keep_last)
+            stack.callback(checkpoints.close)
+            heard = self._observers(observers)
+            for observer in heard:
+                stack.callback(observer.close)
+            run = Run(
+                params=params,
+                model=model,
+                net=stack.enter_context(group.wrapped(net)),
+                optim=optim,
+                schedules=Schedules(params, optim),
+                guard=guard,
+                ema=ema,
+                best=Watch(params.best_metric, "best_metric"),
+                stopping=Watch(
+                    params.early_stopping_metric,
+                    "early_stopping_metric",
+                    params.early_stopping_patience,
+                ),
+                train_step=train_step,
+                test_step=test_step,
+                train_batches=self._batches(training=True),
+                test_batches=self._batches(training=False),
+                checkpoints=checkpoints,
+                observers=heard,
+                should_stop=should_stop,
+                group=group,
+                passed_on=passed_on,
+            )
+            _continue(run, resume=resume or is_restarted())
+            result = run.go()
+        if result.status == "stopped":
+            logger.warning("stopped; saved %s; go on with resume=True or --resume", result.last)
+        return result
+
+    def _observers(self, observers: Sequence[Observer]) -> Sequence[Observer]:
+        """Return who is told: everybody in the first process, nobody in the others."""
+        if not self.group.is_first:
+            return ()
+        return (Board(self.logdir, self.test_split.class_names), *observers)
+
+    def _batches(self, *, training: bool) -> Batches:
+        params = self.params
+        return Batches(
+            self.train_split if training else self.test_split,
+            Transforms(params, training=training),
+            params.batch_size if training else params.eval_batch_size,
+            seed=params.manual_seed,
+            shuffle=training and params.shuffle_dataset,
+            device=params.device,
+        )
+
+
+def _opened(params: Params, datadir: str | Path, group: Group) -> tuple[Split, Split]:
+    with group.first_alone_first():
+        return open_splits(params, datadir)
+
+
+def _place(model: nn.Module, params: Params) -> None:
     model.to(params.device)
-    optim = params.optim_class(model.parameters(), lr=params.learning_rate, **params.optim_kwargs)
-    schedules = Schedules(params.learning_rate_schedule, optim)
-    training, testing = Transforms(params, training=True), Transforms(params)
-    seed, device = params.manual_seed, params.device
-    with ExitStack() as stack:
-        checkpoints = CheckpointFolder(logdir)
-        stack.callback(checkpoints.close)
-        board = Board(logdir, test_split.class_names)
-        for observer in (board, *observers):
-            stack.callback(observer.close)
-        if should_stop is None:
-            should_stop = stack.enter_context(StopSignals()).have_come
-        run = Run(
-            params=params,
-            model=model,
-            net=net,
-            optim=optim,
-            schedules=schedules,
-            train_step=train_step,
-            test_step=test_step,
-            train_batches=Batches(
-                train_split, training, params.batch_size,
-                seed=seed, device=device, shuffle=params.shuffle_dataset,
-            ),
-            test_batches=Batches(
-                test_split, testing, params.eval_batch_size, seed=seed, device=device
-            ),
-            checkpoints=checkpoints,
-            observers=(board, *observers),
-            should_stop=should_stop,
-            passed_on=passed_on,
-        )  # fmt: skip
-        _continue(run, resume=resume)
-        result = run.go()
-    if result.status == "stopped":
-        logger.warning("stopped; saved %s; go on with resume=True or --resume", result.last)
-    return result
+    if params.channels_last:
+        model.to(memory_format=torch.channels_last)
+
+
+def _check_metrics(params: Params, names: Collection[str]) -> None:
+    """Refuse, before the first step, to watch a metric that the evaluation will not have.
+
+    Raises:
+        ParamsError: With every such key.
+    """
+    raw = [f"raw_{name}" for name in names] if params.ema_decay else []
+    known = [*names, *raw]
+    watched = {
+        "best_metric": params.best_metric,
+        "early_stopping_metric": params.early_stopping_metric,
+    }
+    for index, schedule in enumerate(params.learning_rate_schedule):
+        watched[f"learning_rate_schedule[{index}].metric"] = schedule.metric
+    findings = [
+        f"{key}: {metric!r} is no metric; there are: {', '.join(known)}"
+        for key, metric in watched.items()
+        if metric not in known
+    ]
+    if findings:
+        raise ParamsError("wrong params", findings)
 
 
 def _continue(run: Run, *, resume: bool) -> None:
     """Bring the run to the newest good checkpoint, or put those of an earlier run aside."""
     if not resume:
-        run.checkpoints.set_aside()
+        if run.group.is_first:
+            run.checkpoints.set_aside()
         return
     checkpoint = run.checkpoints.newest_good()
     if checkpoint is None:
         return
     try:
-        run.restore(checkpoint)
+        restore(run, checkpoint)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{checkpoint.path} does not fit this run (other net, optimiser or schedules): {error}"

@@ -43,19 +43,26 @@ class Transforms:
             for values in (params.normalise_mean, params.normalise_std)
         )
 
-    def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def draws(self, images: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """Return which of so many images are flipped, bool `(2, n, 1, 1, 1)`: across and down."""
+        if not self._flips:
+            return None
+        draws = torch.rand((2, images, 1, 1, 1), generator=generator)
+        return draws < self._params.flip_probability
+
+    def __call__(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
         """Return a batch for the net.
 
         Args:
             images: uint8, shape `(n, height, width, channels)`.
-            generator: Draws the flips; torch's global one when there is none.
+            draws: What `draws` returned for these images; drawn anew when not given.
 
         Returns:
             float32, shape `(n, channels, height, width)` unless an additional transform changes it.
         """
         x = images.permute(0, 3, 1, 2)
         if self._flips:
-            x = self._flipped(x, generator)
+            x = self._flipped(x, self.draws(len(x)) if draws is None else draws)
         x = x.to(torch.float32).div_(255)
         if self._params.normalise_images:
             x = x.sub_(self._mean.to(x.device)).div_(self._std.to(x.device))
@@ -84,9 +91,11 @@ class Transforms:
                 raise ValueError(f"{where}: it must give a batch (n, c, h, w) of as many images")
         return tuple(x.shape[1:])
 
-    def _flipped(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        draws = torch.rand((2, len(x), 1, 1, 1), generator=generator)
-        horizontal, vertical = (draws < self._params.flip_probability).to(x.device)
+    @staticmethod
+    def _flipped(x: Tensor, draws: Tensor | None) -> Tensor:
+        if draws is None:
+            return x
+        horizontal, vertical = draws.to(x.device)
         x = torch.where(horizontal, x.flip(3), x)
         return torch.where(vertical, x.flip(2), x)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from trainer import DEFAULT_PARAMS, Params, ParamsError, build_classifier
 
@@ -227,3 +228,20 @@ def test_params_survive_a_process_border() -> None:
     """The error of wrong params can be pickled, as one from a training process must."""
     error = ParamsError("wrong params", ["a: b"])
     assert str(error) == str(pickle.loads(pickle.dumps(error)))
+
+
+def test_a_transform_object_of_torchvision_is_kept_as_class_and_arguments() -> None:
+    """Objects, classes and names of transforms mean the same: a checkpoint can hold them all."""
+    given = [
+        v2.CenterCrop(20),
+        v2.Normalize([0.5], [0.25]),
+        v2.Identity,
+        "torchvision.transforms.v2.Identity",
+    ]
+    params = Params.validate_all({"additional_transforms": given, "net_arch": []})
+    assert params.additional_transforms is not None
+    kept = [(one.cls, one.kwargs) for one in params.additional_transforms]
+    assert kept[0] == (v2.CenterCrop, {"size": [20, 20]})
+    assert kept[1][1]["mean"] == [0.5]
+    assert kept[2] == kept[3] == (v2.Identity, {})
+    assert Params.validate_all(json.loads(json.dumps(params.as_json()))) == params

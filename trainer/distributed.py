@@ -1,0 +1,164 @@
+"""Data-parallel training: each process takes its share of every batch, and all end up alike.
+
+With the same global batch the weights are those of one process within rounding: gradients are
+weighted by the number of images that they come from, and BatchNorm sees the whole batch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass
+class Group:
+    """The processes of a run; a run of one process is a group of one, which exchanges nothing.
+
+    Attributes:
+        rank: This process's number; 0 is the one that writes.
+        size: How many processes there are.
+        share: How much of the current batch is this process's, 0 to 1.
+    """
+
+    rank: int = 0
+    size: int = 1
+    share: float = 1.0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def any(self, flag: bool) -> bool:  # noqa: FBT001 - a question about one flag
+        """Tell whether the flag is set in any process; all get the same answer."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor([int(flag)], device=_device())
+        dist.all_reduce(flags, dist.ReduceOp.MAX)
+        return bool(flags.item())
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, by rank, in every process."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    @contextmanager
+    def first_alone_first(self) -> Iterator[None]:
+        """Let rank 0 do something before the others do it (build what they then find)."""
+        if not self.is_first:
+            self.gather(None)
+        try:
+            yield
+        finally:
+            if self.is_first:
+                self.gather(None)
+
+    @contextmanager
+    def wrapped(self, net: nn.Module) -> Iterator[nn.Module]:
+        """Give a module whose gradients and BatchNorm statistics are those of the whole batch."""
+        if self.size == 1:
+            yield net
+            return
+        with ExitStack() as stack:
+            for norm in net.modules():
+                if isinstance(norm, _BatchNorm):
+                    norm.forward = partial(_whole_batch_norm, self, norm)  # type: ignore[method-assign]
+                    stack.callback(delattr, norm, "forward")
+            parallel = DistributedDataParallel(net, broadcast_buffers=False)
+            parallel.register_comm_hook(self, _weighted_sum)
+            yield parallel
+
+
+def is_launched() -> bool:
+    """Tell whether torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_restarted() -> bool:
+    """Tell whether torchrun has started the processes again after one of them died."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Group]:
+    """Join the processes that torchrun started, or be a group of one.
+
+    Args:
+        device: "cpu" (gloo) or "cuda" (nccl, each process on the GPU of its local rank).
+    """
+    if not is_launched():
+        yield Group()
+        return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Group(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def _device() -> str:
+    return "cuda" if dist.get_backend() == "nccl" else "cpu"
+
+
+def _weighted_sum(
+    group: Group, bucket: torch._C._distributed_c10d.GradBucket
+) -> torch.futures.Future[Tensor]:
+    """Sum gradients weighted by each process's share of the batch: the whole batch's mean."""
+    work = dist.all_reduce(bucket.buffer().mul_(group.share), async_op=True)
+    assert work is not None
+    future: torch.futures.Future[list[Tensor]] = work.get_future()
+    first: Callable[[torch.futures.Future[list[Tensor]]], Tensor] = lambda done: done.value()[0]  # noqa: E731
+    return future.then(first)
+
+
+def _whole_batch_norm(group: Group, norm: _BatchNorm, x: Tensor) -> Tensor:
+    """Normalise by the mean and variance of the whole batch, as BatchNorm does in one process."""
+    if not norm.training:
+        return type(norm).forward(norm, x)
+    dims = [dim for dim in range(x.ndim) if dim != 1]
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    wide = x.float()
+    mean = _summed(wide.mean(dims) * group.share)
+    centred = wide - mean.view(shape)
+    variance = _summed(centred.square().mean(dims) * group.share)
+    count = x.numel() / x.shape[1] / max(group.share, 1e-9)
+    _follow(group, norm, mean.detach(), variance.detach(), count)
+    normal = centred * torch.rsqrt(variance + norm.eps).view(shape)
+    if norm.affine:
+        normal = normal * norm.weight.view(shape) + norm.bias.view(shape)
+    return normal.to(x.dtype)
+
+
+def _follow(group: Group, norm: _BatchNorm, mean: Tensor, variance: Tensor, count: float) -> None:
+    """Move the running statistics as BatchNorm does, with the unbiased variance."""
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    momentum = norm.momentum
+    if momentum is None:
+        momentum = 1 / float(norm.num_batches_tracked)
+    whole = max(group.gather(count if group.share else 0.0))
+    norm.running_mean.lerp_(mean, momentum)
+    norm.running_var.lerp_(variance * whole / max(whole - 1, 1), momentum)
+
+
+def _summed(value: Tensor) -> Tensor:
+    summed: Tensor = torch.distributed.nn.functional.all_reduce(value)  # type: ignore[no-untyped-call]
+    return summed
