@@ -6,6 +6,7 @@ reaches the worker, which then tells it), and gives way to the serving in every 
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import socket
@@ -140,10 +141,13 @@ def prepare(end: socket.socket, threads: int) -> None:
 def _die_with_parent() -> None:
     """Have the kernel end this process with the worker, however that ends (Linux).
 
-    Elsewhere, and should the worker be dead already, the end of file on the channel does it.
+    Elsewhere the end of file on the channel does it, once there is work.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)  # it died before the kernel was asked, and would be waited for forever
 
 
 def run(task: Task) -> Outcome:
