@@ -76,7 +76,7 @@ class Announcer:
                 about["id"] = cancelled_by or job.name
                 await self._publish("cancelled", job, **about, epoch=job.epoch)
             case _:
-                await self._publish("failed", job, reason=job.reason)
+                await self._publish("failed", job, **about, reason=job.reason)
 
     async def _deploy(self, job: Job) -> None:
         if job.deploy == "best" and job.checkpoint is not None:
