@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -79,18 +78,6 @@ async def test_jobs_of_a_kind_wait_for_each_other(room: Room) -> None:
 
     told = [(event["event"], event["job"]) for event in room.events]
     assert told.index(("finished", "first")) < told.index(("started", "second"))
-
-
-async def test_one_of_two_workers_trains(room: Room) -> None:
-    """Two workers on one log directory: one of them trains, the other leaves the job alone."""
-    room.accept("a", PARAMS | {"num_epochs": 2})
-    async with room.runner("worker-1"), room.runner("worker-2"):
-        await room.heard("finished")
-        await asyncio.sleep(0.5)
-
-    assert len({event["worker"] for event in room.events}) == 1
-    assert [len(room.told(name)) for name in ("started", "epoch", "finished")] == [1, 2, 1]
-    assert len(room.commands) == 1
 
 
 async def test_a_cancelled_job_keeps_its_checkpoint(room: Room) -> None:

@@ -1,4 +1,4 @@
-"""A worker that dies or is stopped takes its training process along, and leaves the job."""
+"""Workers that share a log directory: one trains, and what dies leaves the job to another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.digits import write_digits
-from tests.integration.training.rooms import PARAMS, Room, is_alive, until
+from tests.integration.training.rooms import PARAMS, WAIT_S, Room, is_alive, until
 from worker.training.jobs import State
 
 PROGRAM = Path(__file__).parent / "lone_worker.py"
@@ -53,6 +53,12 @@ class LoneWorker:
     def training_pids(self) -> list[int]:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child.pid for child in children if "resource_tracker" not in str(child.cmdline())]
+
+    def end(self) -> list[dict[str, Any]]:
+        """Stop it as a supervisor does, and return what it told since it was last heard."""
+        self.process.terminate()
+        rest, _ = self.process.communicate(timeout=15)
+        return [json.loads(line) for line in rest.splitlines()]
 
     def close(self) -> None:
         self.process.kill()
@@ -101,3 +107,25 @@ async def test_a_signal_to_the_whole_group_leaves_the_job_resumable(
     assert seconds < 10
     assert not is_alive(pid)
     assert (room.logdir / "a" / "checkpoints").is_dir()
+
+
+def test_one_of_two_workers_trains(room: Room, lone_worker: LoneWorker) -> None:
+    """Two workers that start on one log directory: one trains, the other leaves the job alone."""
+    other = LoneWorker(room)
+    try:
+        until_deployed(room)
+        told = [worker.end() for worker in (lone_worker, other)]
+    finally:
+        other.close()
+
+    names = sorted([event.get("event", "command") for event in events] for events in told)
+    epochs = ["epoch", "checkpoint"] * 12
+    assert names == [[], ["started", *epochs, "finished", "command"]]
+
+
+def until_deployed(room: Room) -> None:
+    """Wait until all of the job is told."""
+    deadline = time.monotonic() + WAIT_S
+    while room.job("a").told is not State.FINISHED:
+        assert time.monotonic() < deadline, f"not finished within {WAIT_S:g} s: {room.job('a')}"
+        time.sleep(0.05)
