@@ -1,0 +1,80 @@
+"""Images for a deployment under test: each sent once and known to Kafka, whatever happens to it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Self
+
+from confluent_kafka import Producer
+
+from tests.acceptance.chaos.models import Images
+
+HEADERS = [("content-type", b"application/octet-stream"), ("shape", b"28,28")]
+BROKEN_EVERY = 97
+N_KEYS = 50
+TICK_S = 0.01
+
+
+class Load:
+    """Sends images at a steady rate from a thread of its own until it is stopped.
+
+    The image number n has the id "n" and the key "key-<n mod 50>"; every 97th is cut short, so
+    that dead letters come too. The producer is idempotent and patient: each image is in Kafka
+    exactly once, and those of a key in their order.
+    """
+
+    def __init__(
+        self, bootstrap: str, topic: str, images: Images, per_s: float, limit: int = 10**9
+    ) -> None:
+        self.topic = topic
+        self.sent = 0
+        self._payloads = [image.tobytes() for image in images]
+        self._per_s = per_s
+        self._limit = limit
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "enable.idempotence": True,
+                "linger.ms": 2,
+                "log_level": 0,
+                "message.timeout.ms": 600_000,
+                "partitioner": "murmur2_random",
+                "queue.buffering.max.messages": 2_000_000,
+            }
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        begin = time.monotonic()
+        while not self._is_over.wait(TICK_S) and self.sent < self._limit:
+            due = min(self._limit, int((time.monotonic() - begin) * self._per_s))
+            while self.sent < due:
+                self._send(self.sent)
+                self.sent += 1
+            self._producer.poll(0)
+
+    def _send(self, number: int) -> None:
+        payload = self._payloads[number % len(self._payloads)]
+        self._producer.produce(
+            self.topic,
+            payload[:-1] if number % BROKEN_EVERY == 0 else payload,
+            key=f"key-{number % N_KEYS}",
+            headers=[*HEADERS, ("id", str(number).encode())],
+        )
+
+    def stop(self) -> int:
+        """Send no more, wait until Kafka has them all, and return how many there are."""
+        self._is_over.set()
+        self._thread.join()
+        left = self._producer.flush(120.0)
+        assert left == 0, f"{left} of {self.sent} images could not be sent"
+        return self.sent

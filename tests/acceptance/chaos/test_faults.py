@@ -1,0 +1,172 @@
+"""No image is lost, doubled without need, or out of order, whatever is done to workers and broker.
+
+The shorter form of `scripts/bench chaos`: on a real Kafka, counted by id in the topics afterwards.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.chaos.account import wait_until_answered
+from tests.acceptance.chaos.faults import (
+    END_S,
+    IN_FLIGHT,
+    keep_alive,
+    kills,
+    memory_mb,
+    metric,
+    ordeal,
+)
+from tests.acceptance.chaos.load import Load
+from tests.acceptance.chaos.models import Images, test_images, train_models
+from tests.brokers import RealKafka, real_kafka
+from tests.deployment import Deployment
+from tests.worker_process import wait_until
+
+PER_S = 500.0
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
+    with real_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    train_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(models: Path) -> Images:
+    return test_images(models)
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, kafka: RealKafka, models: Path) -> Iterator[Deployment]:
+    shutil.copytree(models / "logs", tmp_path / "logs")
+    with Deployment(tmp_path, kafka.bootstrap) as deployment:
+        yield deployment
+
+
+def test_kills_lose_nothing(deployment: Deployment, images: Images) -> None:
+    """Six times kill -9 of one of two workers: all is answered, little of it twice."""
+    verdict = ordeal(
+        deployment, images, per_s=PER_S, n_workers=2, faults=kills(6, (0.5, 5.0), seed=1)
+    )
+
+    assert verdict.problems == []
+    assert verdict.exit_codes == [0, 0]
+    assert verdict.account.duplicates <= 6 * IN_FLIGHT
+
+
+def test_sigterm_under_load_gives_no_duplicates(deployment: Deployment, images: Images) -> None:
+    """Workers are stopped and started under load: all is answered, and nothing twice."""
+    codes = []
+
+    def faults(deployment: Deployment) -> None:
+        for worker in [*deployment.workers, *deployment.workers]:
+            time.sleep(1.0)
+            codes.append(worker.terminate())
+            worker.start().wait_ready()
+
+    verdict = ordeal(deployment, images, per_s=PER_S, n_workers=2, faults=faults)
+
+    assert verdict.problems == []
+    assert verdict.account.duplicates == 0
+    assert {*codes, *verdict.exit_codes} == {0}
+
+
+def test_ten_rebalances_lose_nothing(deployment: Deployment, images: Images) -> None:
+    """A third worker comes and goes five times: all is answered, nothing twice."""
+
+    def faults(deployment: Deployment) -> None:
+        third = deployment.start_worker()
+        for _ in range(4):
+            third.terminate()
+            third.start().wait_ready()
+        third.terminate()
+
+    verdict = ordeal(deployment, images, per_s=PER_S, n_workers=2, faults=faults)
+
+    assert verdict.problems == []
+    assert verdict.account.duplicates == 0
+    assert verdict.exit_codes == [0, 0]
+
+
+def test_a_broker_that_comes_back_finds_the_workers_serving(
+    deployment: Deployment, images: Images, kafka: RealKafka
+) -> None:
+    """The broker is away for 10 s under load: workers go on, or end within a minute and say so."""
+    ended: list[int] = []
+
+    def faults(deployment: Deployment) -> None:
+        time.sleep(2.0)
+        kafka.stop()
+        time.sleep(10.0)
+        kafka.start()
+        deadline = time.monotonic() + 15.0
+        while time.monotonic() < deadline:
+            ended.extend(keep_alive(deployment))
+            time.sleep(0.5)
+
+    verdict = ordeal(deployment, images, per_s=PER_S, n_workers=2, faults=faults)
+
+    assert verdict.problems == []
+    assert 0 not in ended
+    assert verdict.account.duplicates <= 2 * IN_FLIGHT
+
+
+def test_sigterm_ends_a_worker_whose_broker_is_away(
+    deployment: Deployment, images: Images, kafka: RealKafka
+) -> None:
+    """Without a broker a worker still ends within a minute, and what it had in hand comes again."""
+    seconds: list[float] = []
+
+    def faults(deployment: Deployment) -> None:
+        time.sleep(2.0)
+        kafka.stop()
+        time.sleep(1.0)
+        begin = time.monotonic()
+        deployment.workers[0].terminate(END_S)
+        seconds.append(time.monotonic() - begin)
+        kafka.start()
+        deployment.workers[0].start().wait_ready(END_S)
+
+    verdict = ordeal(deployment, images, per_s=PER_S, n_workers=1, faults=faults)
+
+    assert verdict.problems == []
+    assert seconds[0] < END_S
+
+
+def test_memory_stays_flat_while_images_come_too_fast(
+    deployment: Deployment, images: Images
+) -> None:
+    """With 100,000 images waiting, memory grows by less than 150 MB, and the lag is shown."""
+    worker = deployment.start_worker()
+    n_images = 100_000
+    wait_until("model", lambda: metric(worker, "darkroom_model") == 1, 30.0)
+    with Load(deployment.kafka, deployment.topic, images, 100.0) as warm_up:
+        time.sleep(2.0)
+        warm_up.stop()
+    before, peak, most_lag = memory_mb(worker), 0.0, 0.0
+    with Load(deployment.kafka, deployment.topic, images, 30_000.0, limit=n_images) as load:
+        while load.sent < n_images:
+            time.sleep(0.2)
+            peak, most_lag = (
+                max(peak, memory_mb(worker)),
+                max(most_lag, metric(worker, "darkroom_lag")),
+            )
+    total = n_images + warm_up.sent
+
+    assert wait_until_answered(deployment.kafka, deployment.topic, total, 120.0)
+    assert most_lag > 1000
+    assert max(peak, memory_mb(worker)) - before < 150
+    wait_until("lag of 0", lambda: metric(worker, "darkroom_lag") == 0, 5.0)
