@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,17 +73,26 @@ class Copy:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                process_group=0,
             )
         try:
             wait_until(f"{ready} in {log}", lambda: ready in log.read_text("utf-8"), 120.0)
             yield
         finally:
-            children = psutil.Process(shell.pid).children(recursive=True)
-            for child in children:
-                child.send_signal(signal.SIGTERM)
-            shell.wait(30.0)
-            for child in psutil.wait_procs(children, timeout=10.0)[1]:
-                child.kill()
+            started = psutil.Process(shell.pid)  # the worker itself, or the shell that waits for it
+            for process in started.children(recursive=True) or [started]:
+                process.send_signal(signal.SIGTERM)
+            try:
+                shell.wait(30.0)
+            finally:
+                end_group(shell.pid)
+                shell.wait()
+
+
+def end_group(group: int) -> None:
+    """Kill what is left of a process group."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
