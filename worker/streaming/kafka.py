@@ -124,10 +124,11 @@ def publish_with_kafka_python(
         name = type(error).__name__
         if name in {"TypeError", "AssertionError", "ValueError"}:
             raise  # an argument of the caller's, and the message says which
-        if name == "UnknownTopicOrPartitionError" or (
-            name == "KafkaTimeoutError" and producer.bootstrap_connected()
-        ):
+        if name == "UnknownTopicOrPartitionError":
             raise missing_topic(topic, host) from error
+        if name == "KafkaTimeoutError":  # all that kafka-python says, whichever of the two it is
+            problem = f"{missing_topic(topic, host)}. Or the broker does not answer: {error}"
+            raise StreamingError(problem) from error
         raise refused(topic, host, f"{name}: {error}") from error
     return Published(metadata.topic, metadata.partition, metadata.offset)
 
