@@ -1,0 +1,64 @@
+"""Routes are one way, whole, and make no circle."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from worker.bridge.errors import BridgeError
+from worker.bridge.routes import Route, default_routes, refuse_loops
+
+
+def test_a_route_needs_an_end_in_pub_sub() -> None:
+    """A Kafka topic alone is no route."""
+    with pytest.raises(ValidationError, match="needs pub_sub_topic"):
+        Route(kafka_topic="images")
+
+
+def test_a_short_name_needs_a_project() -> None:
+    """A short name is completed from the route's project or the deployment's, or refused."""
+    route = Route(kafka_topic="images", pub_sub_topic="python-tester")
+    assert route.topic_path("my-project") == "projects/my-project/topics/python-tester"
+    with pytest.raises(BridgeError, match="set PUB_SUB_PROJECT"):
+        route.topic_path(None)
+    full = Route(kafka_topic="images", pub_sub_subscription="projects/p/subscriptions/sub")
+    assert full.subscription_path(None) == "projects/p/subscriptions/sub"
+
+
+def test_an_ordering_is_for_routes_to_pub_sub() -> None:
+    """An ordering on a route to Kafka is refused with what holds there."""
+    with pytest.raises(ValidationError, match="the message's own ordering key"):
+        Route(kafka_topic="images", pub_sub_subscription="sub", ordering="key")
+
+
+def test_the_published_keys_make_the_default_routes() -> None:
+    """The subscription feeds the images, predictions go to the topic, and nothing without keys."""
+    names = {"images_topic": "images", "predictions_topic": "images-predictions"}
+    inward, outward = default_routes(
+        **names, pub_sub_topic="python-tester", pub_sub_subscription="python-tester-sub"
+    )
+    assert (inward.name, inward.is_inward) == ("python-tester-sub -> images", True)
+    assert (outward.name, outward.is_inward) == ("images-predictions -> python-tester", False)
+    assert default_routes(**names, pub_sub_topic=None, pub_sub_subscription=None) == []
+
+
+def test_routes_in_a_circle_are_refused() -> None:
+    """Routes by which a message would come back to where it was are refused by their names."""
+    with pytest.raises(BridgeError, match="circle.*: there, back"):
+        refuse_loops([("there", "kafka/a", "pubsub/t"), ("back", "pubsub/t", "kafka/a")])
+    with pytest.raises(BridgeError, match="one, two, three"):
+        refuse_loops(
+            [
+                ("one", "kafka/a", "pubsub/t"),
+                ("aside", "pubsub/t", "kafka/x"),
+                ("two", "pubsub/t", "kafka/b"),
+                ("three", "kafka/b", "kafka/a"),
+            ]
+        )
+
+
+def test_routes_that_end_are_taken() -> None:
+    """Two routes from one topic, or to one, are no circle."""
+    refuse_loops(
+        [("a", "kafka/a", "pubsub/t"), ("b", "pubsub/t", "kafka/b"), ("c", "kafka/a", "pubsub/u")]
+    )
