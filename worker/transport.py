@@ -7,7 +7,8 @@ fails when an upgrade changes what is relied on here. The changes:
   spends four tasks and three polls on each message that it delivers.
 - What is committed comes from a `Window`. Faust's own list of acknowledged offsets commits over a
   gap of one message, and counts what it skipped in a rebalance as done.
-- When partitions are revoked, what was done is committed before it is forgotten.
+- When partitions are revoked, what was done is committed before it is forgotten, also when another
+  commit is under way or the app stops.
 - A topic can be held: its messages stay in Kafka until it is released.
 - A fetch waits 50 ms at most, not 1.5 s: the embedded broker answers no sooner.
 """
@@ -147,13 +148,26 @@ class Consumer(driver.Consumer):
         self._windows.clear()
         await super().perform_seek()
 
+    async def maybe_wait_for_commit_to_finish(self) -> bool:
+        """Wait for a commit that has begun; what was done since is still to be committed.
+
+        Faust leaves it at that commit: the last one before a partition is given up would now and
+        then do nothing, and images come twice.
+        """
+        while await super().maybe_wait_for_commit_to_finish():
+            pass
+        return False
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish and commit what is in hand, then forget the partitions."""
-        if not self.app.should_stop:
-            self.stop_flow()
-            self.app.flow_control.suspend()
-            self.app.flow_control.clear()
-            await self.wait_empty()
+        """Finish and commit what is in hand, then forget the partitions.
+
+        Also while the app stops, which waits for the same: a rebalance that comes then must not
+        forget what is not committed yet.
+        """
+        self.stop_flow()
+        self.app.flow_control.suspend()
+        self.app.flow_control.clear()
+        await self.wait_empty()
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._windows.pop(tp, None)

@@ -1,5 +1,6 @@
 """What the consumer relies on in Faust and aiokafka, and what it does with records."""
 
+import asyncio
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -109,6 +110,39 @@ async def test_a_held_topic_is_not_fetched(made: Consumer) -> None:
     made.transport.release("images")
     await made._getmany({IMAGES, control}, 0.0)
     assert asked == [{control}, {IMAGES, control}]
+
+
+async def test_a_commit_that_is_under_way_does_not_replace_the_next(made: Consumer) -> None:
+    """What was done since the other one began is committed too, before a partition is given up."""
+    committed: list[str] = []
+
+    async def force_commit(*_: Any, **__: Any) -> bool:
+        committed.append("next")
+        return True
+
+    made.force_commit = force_commit  # type: ignore[method-assign]
+    under_way = made._commit_fut = asyncio.get_running_loop().create_future()
+    next_one = asyncio.create_task(made.commit())
+    await asyncio.sleep(0)
+    made._commit_fut = None
+    under_way.set_result(None)
+    await next_one
+    assert committed == ["next"]
+
+
+async def test_a_rebalance_while_the_worker_stops_forgets_nothing(made: Consumer) -> None:
+    """What is in hand is finished and committed before the partitions are let go."""
+    windows_at_commit: list[int] = []
+
+    async def wait_empty() -> None:
+        windows_at_commit.append(len(made._windows))
+
+    made.wait_empty = wait_empty  # type: ignore[method-assign]
+    await messages(made, records(1, 1))
+    made.app._stopped.set()
+    made.close = lambda: None  # type: ignore[method-assign]
+    await made.on_partitions_revoked({IMAGES})
+    assert windows_at_commit == [1]
 
 
 def test_faust_still_calls_what_is_overridden() -> None:
