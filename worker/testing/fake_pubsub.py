@@ -112,6 +112,7 @@ class FakePubSub:
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._server.stop(None)
+        self._server = None  # gRPC's poller ends with the last server
 
     async def _sweep(self) -> None:
         while True:

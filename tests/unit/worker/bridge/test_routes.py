@@ -44,7 +44,7 @@ def test_the_published_keys_make_the_default_routes() -> None:
 
 def test_routes_in_a_circle_are_refused() -> None:
     """Routes by which a message would come back to where it was are refused by their names."""
-    with pytest.raises(BridgeError, match="circle.*: there, back"):
+    with pytest.raises(BridgeError, match=r"circle.*: there, back"):
         refuse_loops([("there", "kafka/a", "pubsub/t"), ("back", "pubsub/t", "kafka/a")])
     with pytest.raises(BridgeError, match="one, two, three"):
         refuse_loops(

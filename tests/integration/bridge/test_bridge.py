@@ -1,0 +1,234 @@
+"""The bridge between the embedded Kafka and the fake Pub/Sub, and all that can fail there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from tests.integration.bridge.bridge_contract import BridgeContract
+from tests.integration.bridge.mirrored import (
+    PubsubMessage,
+    Sides,
+    eventually,
+    numbered,
+    use_emulator,
+)
+from worker.bridge import Route
+from worker.bridge.errors import BridgeError
+from worker.testing import EmbeddedKafka
+from worker.testing.fake_pubsub import FakePubSub
+
+
+@pytest.fixture
+def kafka() -> Iterator[EmbeddedKafka]:
+    with EmbeddedKafka() as broker:
+        broker.create_topic("dead-letters", 1)
+        yield broker
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePubSub]:
+    with FakePubSub() as server:
+        yield server
+
+
+@pytest.fixture
+def sides(
+    kafka: EmbeddedKafka, fake: FakePubSub, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sides]:
+    use_emulator(monkeypatch, fake.host)
+    both = Sides(kafka.bootstrap, fake.host, lambda name: kafka.create_topic(name, 3))
+    yield both
+    both.close()
+
+
+class TestOnTheFake(BridgeContract):
+    """Every claim of the contract."""
+
+
+class Outward:
+    """A route from Kafka with a subscription to see what arrives."""
+
+    def __init__(self, sides: Sides, **options: object) -> None:
+        self.kafka = sides.kafka_topic()
+        topic = sides.pub_sub_topic()
+        self.subscription = sides.subscription(topic)
+        self.route = Route.model_validate(
+            {"kafka_topic": self.kafka, "pub_sub_topic": topic, **options}
+        )
+
+
+class Inward:
+    """A route to Kafka."""
+
+    def __init__(self, sides: Sides, **options: object) -> None:
+        self.kafka = sides.kafka_topic()
+        self.topic = sides.pub_sub_topic()
+        subscription = sides.subscription(self.topic)
+        self.route = Route.model_validate(
+            {"kafka_topic": self.kafka, "pub_sub_subscription": subscription, **options}
+        )
+
+
+@pytest.mark.parametrize("ordering", ["none", "key"])
+async def test_one_refused_message_is_dead_lettered_alone(
+    sides: Sides, fake: FakePubSub, ordering: str
+) -> None:
+    """Its 999 neighbours arrive; it is in the dead letters, untouched, with the reason."""
+    way = Outward(sides, ordering=ordering)
+    values = numbered(1000)
+    fake.faults.refuse = lambda message: message.data == values[437]
+    sides.send(way.kafka, values, key=b"k", headers=[("h", b"1")])
+    async with sides.mirroring(way.route) as bridge:
+        came = await asyncio.to_thread(sides.read_pub_sub, way.subscription, 999)
+        (letter,) = await asyncio.to_thread(sides.read_kafka, "dead-letters", 1)
+        await eventually("commit", lambda: bridge.stats[way.route.name].dead_letters == 1)
+    assert sorted(one.data for one in came) == [v for v in values if v != values[437]]
+    assert (letter.key(), letter.value()) == (b"k", values[437])
+    headers = dict(letter.headers())
+    assert (headers["reason"], headers["source-topic"]) == (b"refused", way.kafka.encode())
+    assert b"refused" in headers["error"]
+    if ordering == "key":
+        assert [one.data for one in came] == sorted(one.data for one in came)
+
+
+@pytest.mark.parametrize("ordering", ["none", "key"])
+async def test_storms_of_errors_lose_nothing(sides: Sides, fake: FakePubSub, ordering: str) -> None:
+    """With half of all requests failing, half of those after they were taken, all arrive."""
+    way = Outward(sides, ordering=ordering)
+    values = numbered(3000)
+    fake.faults.publish_error_rate = 0.5
+    sides.send(way.kafka, values, key=b"k")
+    async with sides.mirroring(way.route) as bridge:
+        came = await asyncio.to_thread(sides.read_pub_sub, way.subscription, 3000, 60.0)
+        assert bridge.stats[way.route.name].failures > 0 or ordering == "none"
+    assert sorted({one.data for one in came}) == values
+    if ordering == "key":  # repeated at most, never overtaken
+        first = list(dict.fromkeys(one.data for one in came))
+        assert first == values
+
+
+async def test_an_outage_of_pub_sub_is_waited_for(sides: Sides, fake: FakePubSub) -> None:
+    """While Pub/Sub is down the bridge says so and holds on; then all arrive, both ways."""
+    out, into = Outward(sides), Inward(sides)
+    values = numbered(2000)
+    async with sides.mirroring(out.route, into.route) as bridge:
+        fake.faults.is_down = True
+        sides.send(out.kafka, values)
+        await eventually(
+            "waiting", lambda: "UNAVAILABLE" in bridge.stats[out.route.name].waiting_for
+        )
+        fake.faults.is_down = False
+        sides.publish(into.topic, [PubsubMessage(data=value) for value in values])
+        came = await asyncio.to_thread(sides.read_pub_sub, out.subscription, 2000)
+        there = await asyncio.to_thread(sides.read_kafka, into.kafka, 2000)
+    assert sorted({one.data for one in came}) == values
+    assert sorted({one.value() for one in there}) == values
+
+
+async def test_an_outage_of_kafka_is_waited_for(sides: Sides, kafka: EmbeddedKafka) -> None:
+    """While Kafka is down nothing is acknowledged; then all arrive."""
+    way = Inward(sides)
+    values = numbered(2000)
+    async with sides.mirroring(way.route) as bridge:
+        kafka.broker_down()
+        sides.publish(way.topic, [PubsubMessage(data=value) for value in values])
+        await eventually("outstanding", lambda: bridge.stats[way.route.name].outstanding == 2000)
+        assert bridge.stats[way.route.name].mirrored == 0
+        kafka.broker_up()
+        came = await asyncio.to_thread(sides.read_kafka, way.kafka, 2000, 60.0)
+    assert sorted({one.value() for one in came}) == values
+
+
+async def test_a_stream_that_is_cut_again_and_again_delivers(
+    sides: Sides, fake: FakePubSub
+) -> None:
+    """Streams of 0.2 s, failing and slow acknowledgements: every message arrives."""
+    way = Inward(sides)
+    fake.faults.cut_streams_every_s = 0.2
+    fake.faults.acknowledge_error_rate = 0.3
+    fake.faults.acknowledge_delay_s = 0.05
+    values = numbered(4000)
+    async with sides.mirroring(way.route):
+        for start in range(0, 4000, 500):
+            chunk = values[start : start + 500]
+            sides.publish(way.topic, [PubsubMessage(data=value) for value in chunk])
+            await asyncio.sleep(0.15)
+        came = await asyncio.to_thread(sides.read_kafka, way.kafka, 4000, 60.0)
+    assert sorted({one.value() for one in came}) == values
+    (state,) = [one for one in fake.subscriptions.values() if one.acked]
+    assert (len(state.out), len(state.waiting)) == (0, 0)
+
+
+async def test_second_copies_are_dropped_within_the_window(sides: Sides) -> None:
+    """With `deduplicate`, a message that Pub/Sub delivers twice reaches Kafka once."""
+    way = Inward(sides, deduplicate=100)
+    twice = PubsubMessage(data=b"same", attributes={"darkroom.origin": "kafka/c/t/0/7"})
+    async with sides.mirroring(way.route) as bridge:
+        sides.publish(way.topic, [twice])
+        await eventually("first", lambda: bridge.stats[way.route.name].mirrored == 1)
+        sides.publish(way.topic, [twice])
+        await eventually("second", lambda: bridge.stats[way.route.name].skipped == 1)
+    assert len(await asyncio.to_thread(sides.read_kafka, way.kafka, 1)) == 1
+
+
+async def test_memory_is_bounded_while_pub_sub_is_slow(sides: Sides, fake: FakePubSub) -> None:
+    """With 40,000 messages to go and slow answers, no more than 21,000 are under way."""
+    way = Outward(sides)
+    fake.faults.publish_delay_s = 0.3
+    sides.send(way.kafka, numbered(40_000))
+    async with sides.mirroring(way.route) as bridge:
+        most = 0
+
+        def done() -> bool:
+            nonlocal most
+            most = max(most, bridge.stats[way.route.name].outstanding)
+            return bridge.stats[way.route.name].mirrored == 40_000
+
+        await eventually("end", done, 60.0)
+    assert 1000 <= most <= 21_000
+
+
+async def test_the_watchdog_ends_what_gets_nothing_done(sides: Sides, fake: FakePubSub) -> None:
+    """A route with work that nobody confirms for too long crashes the service."""
+    way = Outward(sides)
+    sides.send(way.kafka, [b"stuck"])
+    async with sides.mirroring(way.route, stalled_s=1.0) as bridge:
+        fake.faults.is_down = True
+        await eventually("crash", lambda: bridge.crashed, 20.0)
+    assert isinstance(bridge.crash_reason, BridgeError)
+    assert "got none done for 1 s" in str(bridge.crash_reason)
+
+
+async def test_an_idle_bridge_is_not_taken_for_a_stalled_one(sides: Sides) -> None:
+    """Without anything to do the watchdog stays quiet."""
+    out, into = Outward(sides), Inward(sides)
+    async with sides.mirroring(out.route, into.route, stalled_s=0.5) as bridge:
+        await asyncio.sleep(2.5)
+        assert not bridge.crashed
+
+
+async def test_it_mirrors_within_milliseconds(sides: Sides, fake: FakePubSub) -> None:
+    """A lone message is on the other side in a fraction of a second."""
+    way = Outward(sides)
+    async with sides.mirroring(way.route) as bridge:
+        sides.send(way.kafka, [b"first"])
+        await eventually("first", lambda: bridge.stats[way.route.name].mirrored == 1)
+        sides.send(way.kafka, [b"second"])
+        await eventually("second", lambda: bridge.stats[way.route.name].mirrored == 2, 1.0)
+
+
+async def test_errors_that_people_have_to_mend_are_explained(
+    sides: Sides, fake: FakePubSub
+) -> None:
+    """Refused credentials are named in what the route waits for."""
+    way = Outward(sides)
+    fake.faults.publish_errors = [grpc.StatusCode.UNAUTHENTICATED] * 3
+    sides.send(way.kafka, [b"x"])
+    async with sides.mirroring(way.route) as bridge:
+        stats = bridge.stats[way.route.name]
+        await eventually("reason", lambda: "credentials are wrong, expired" in stats.waiting_for)
+        await eventually("end", lambda: stats.mirrored == 1)

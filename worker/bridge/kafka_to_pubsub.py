@@ -1,0 +1,306 @@
+"""One route from a Kafka topic to a Pub/Sub topic.
+
+Promise: an offset is committed only when everything before it has been confirmed by Pub/Sub,
+dead-lettered, or has no business there.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grpc
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from worker.bridge.dead_letters import DeadLetters
+from worker.bridge.errors import BridgeError
+from worker.bridge.lanes import Batch, Item, Lanes, Span
+from worker.bridge.mapping import HOPS, ORIGIN, KafkaMessage, Origin, hops_of, to_pub_sub
+from worker.bridge.pub_sub import PubSub, explain
+from worker.bridge.routes import Route
+from worker.bridge.stats import Recent, Stats
+from worker.window import Window
+
+__all__ = ["KafkaToPubSub"]
+
+logger = logging.getLogger(__name__)
+
+READ_MESSAGES = 1000
+IDLE_S = 0.05
+BUSY_S = 0.002
+COMMIT_S = 0.3
+LAG_S = 2.0
+DRAIN_S = 8.0
+FULL_PAUSE_S = 1.0
+MAX_OUTSTANDING = 20_000
+MAX_OUTSTANDING_BYTES = 64 * 1024 * 1024
+MAX_MESSAGE_BYTES = 10_000_000
+
+REFUSED = grpc.StatusCode.INVALID_ARGUMENT
+NEEDS_PEOPLE = {
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+}
+
+
+class KafkaToPubSub:
+    """The route's one thread: reads, sends, hears what was confirmed, commits."""
+
+    def __init__(
+        self,
+        route: Route,
+        pub_sub: PubSub,
+        dead_letters: DeadLetters,
+        *,
+        kafka_config: Mapping[str, Any],
+        group: str,
+        source_place: str,
+        topic: str,
+    ) -> None:
+        """Take both ends as they were found at the start; `topic` is the Pub/Sub topic's path."""
+        self.stats = Stats()
+        self._route = route
+        self._pub_sub = pub_sub
+        self._topic = topic
+        self._source_place = source_place
+        self._target_place = f"pubsub/{topic}"
+        self._where = {name: value.encode() for name, value in route.where.items()}
+        self._dead_letters = dead_letters
+        self._config = {
+            **kafka_config,
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "queued.max.messages.kbytes": 32 * 1024,
+            "fetch.wait.max.ms": 20,
+            "error_cb": self._on_kafka_error,
+        }
+        self._consumer: Consumer
+        self._lanes = Lanes(self._send)
+        self._windows: dict[int, Window] = {}
+        self._committed: dict[int, int] = {}
+        self._finished: queue.SimpleQueue[tuple[Batch, Any]] = queue.SimpleQueue()
+        self._recent = Recent(route.deduplicate)
+        self._full_since: float | None = None
+        self._is_paused = False
+        self._commit_at = 0.0
+        self._lag_at = 0.0
+
+    def run(self, stopping: threading.Event) -> None:
+        """Mirror until `stopping` is set, then finish what is under way and commit."""
+        self._consumer = Consumer(self._config)
+        self._consumer.subscribe(
+            [self._route.kafka_topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+        try:
+            while not stopping.is_set():
+                self._take(self._read())
+                self._turn()
+            self._drain()
+        finally:
+            self._commit(is_last=True)
+            self._consumer.close()
+
+    def _turn(self) -> None:
+        self._lanes.pump()
+        while not self._finished.empty():
+            self._settle(*self._finished.get())
+        self._lanes.pump()
+        self._dead_letters.poll()
+        self.stats.outstanding = self._lanes.outstanding + self._dead_letters.outstanding
+        now = time.monotonic()
+        if now > self._commit_at:
+            self._commit_at = now + COMMIT_S
+            self._commit()
+        if now > self._lag_at:
+            self._lag_at = now + LAG_S
+            self._measure_lag()
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + DRAIN_S
+        self._turn()
+        while self.stats.outstanding and time.monotonic() < deadline:
+            time.sleep(BUSY_S)
+            self._turn()
+
+    # what comes in
+
+    def _read(self) -> Sequence[Message]:
+        """Return what Kafka has, at once when there is something."""
+        if self._is_full():
+            self._consumer.poll(0) if self._is_paused else None
+            time.sleep(BUSY_S)
+            return ()
+        first = self._consumer.poll(BUSY_S if self._lanes.outstanding else IDLE_S)
+        if first is None:
+            return ()
+        return [first, *self._consumer.consume(READ_MESSAGES - 1, 0)]
+
+    def _is_full(self) -> bool:
+        """Return whether enough is under way; a consumer that does not read is paused."""
+        is_full = (
+            self._lanes.outstanding >= MAX_OUTSTANDING
+            or self._lanes.outstanding_bytes >= MAX_OUTSTANDING_BYTES
+        )
+        if not is_full:
+            self._full_since = None
+            if self._is_paused:
+                self._consumer.resume(self._consumer.assignment())
+                self._is_paused = False
+            return False
+        self._full_since = self._full_since or time.monotonic()
+        if not self._is_paused and time.monotonic() - self._full_since > FULL_PAUSE_S:
+            self._consumer.pause(self._consumer.assignment())
+            self._is_paused = True
+        return True
+
+    def _take(self, records: Sequence[Message]) -> None:
+        by_partition: dict[int, list[Message]] = {}
+        for record in records:
+            if (error := record.error()) is not None:
+                self._check(error)
+            elif (partition := record.partition()) in self._windows:
+                by_partition.setdefault(partition, []).append(record)
+        for partition, taken in by_partition.items():
+            window = self._windows[partition]
+            span = Span(window, taken[-1].offset() or 0, len(taken))
+            window.open(span.last_offset)
+            for record in taken:
+                self._route_one(record, partition, span)
+
+    def _route_one(self, record: Message, partition: int, span: Span) -> None:
+        headers: Any = record.headers() or ()
+        place = self._source_place
+        origin = Origin(place, partition, f"{place}/{partition}/{record.offset()}")
+        name = origin.id
+        if headers:
+            marks = dict(headers)
+            name = (marks.get(ORIGIN) or b"").decode(errors="replace") or name
+            if self._is_skipped(marks):
+                self.stats.skipped += 1
+                span.done()
+                return
+        elif self._where:
+            self.stats.skipped += 1
+            span.done()
+            return
+        if name in self._recent:
+            self.stats.skipped += 1
+            span.done()
+            return
+        kind, timestamp = record.timestamp()
+        mapped = KafkaMessage(record.key(), record.value(), headers, timestamp if kind else None)
+        message = to_pub_sub(mapped, origin, self._route.ordering)
+        size = message.ByteSize()
+        item = Item(message, size, span, record, name)
+        if size > MAX_MESSAGE_BYTES:
+            self._give_up(item, "too-large", f"{size} bytes; Pub/Sub takes {MAX_MESSAGE_BYTES}")
+        else:
+            self._lanes.add(message.ordering_key, item)
+
+    def _is_skipped(self, marks: Mapping[str, bytes | None]) -> bool:
+        if HOPS in marks and self._target_place in hops_of(marks[HOPS]):
+            return True
+        return any(marks.get(name) != value for name, value in self._where.items())
+
+    # what goes out
+
+    def _send(self, batch: Batch) -> None:
+        def done(call: Any) -> None:
+            self._finished.put((batch, call))
+
+        self._pub_sub.publish(self._topic, [item.message for item in batch.items], done)
+
+    def _settle(self, batch: Batch, call: Any) -> None:
+        """Do what the answer to a batch asks for."""
+        code = call.code()
+        if code is grpc.StatusCode.OK:
+            self._lanes.finish(batch)
+            for item in batch.items:
+                item.span.done()
+                self._recent.add(item.id)
+            self.stats.progress(len(batch.items))
+        elif code is REFUSED and len(batch.items) > 1:
+            self._lanes.bisect(batch)
+        elif code is REFUSED:
+            self._lanes.finish(batch)
+            self._give_up(batch.items[0], "refused", call.details())
+        else:
+            self._lanes.retry(batch)
+            self.stats.failures += 1
+            problem = explain(self._topic, call) if code in NEEDS_PEOPLE else code.name
+            if not self.stats.waiting_for:
+                logger.warning("route=%s waiting_for=pubsub reason=%s", self._route.name, problem)
+            self.stats.waiting_for = str(problem)
+
+    def _give_up(self, item: Item, reason: str, error: str) -> None:
+        def done() -> None:
+            item.span.done()
+            self.stats.dead_letters += 1
+            self.stats.progress()
+
+        self._dead_letters.send(item.record, reason, error, done)
+
+    # Kafka's side
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for one in partitions:
+            self._windows[one.partition] = Window()
+            self._committed.pop(one.partition, None)
+        self._consumer.incremental_assign(partitions)
+        self._is_paused = False
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drain()
+        self._commit(is_last=True)
+        self._on_lost(_consumer, partitions)
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for one in partitions:
+            self._windows.pop(one.partition, None)
+        self._consumer.incremental_unassign(partitions)
+
+    def _commit(self, *, is_last: bool = False) -> None:
+        """Commit up to the lowest offset that is not done."""
+        moved = {
+            partition: window.position
+            for partition, window in self._windows.items()
+            if window.position is not None and window.position != self._committed.get(partition)
+        }
+        if not moved:
+            return
+        topic = self._route.kafka_topic
+        offsets = [TopicPartition(topic, *position) for position in moved.items()]
+        try:
+            if is_last:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            logger.warning("route=%s commit failed: %s", self._route.name, error)
+        else:
+            self._committed |= moved
+
+    def _measure_lag(self) -> None:
+        lag = 0
+        for partition, window in self._windows.items():
+            one = TopicPartition(self._route.kafka_topic, partition)
+            _, high = self._consumer.get_watermark_offsets(one, cached=True) or (0, 0)
+            lag += max(0, high - (window.position or 0)) if high > 0 else 0
+        self.stats.lag = lag
+
+    def _check(self, error: KafkaError) -> None:
+        """Raise on an error of the topic's that will not pass."""
+        if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise BridgeError(f"route {self._route.name}: {error.str()}")
+
+    def _on_kafka_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the public code
+            logger.warning("route=%s waiting_for=kafka", self._route.name)

@@ -1,0 +1,247 @@
+"""The bridge in the worker: checks its routes, runs a thread for each, watches over them."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mode
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from worker.bridge.dead_letters import DeadLetters
+from worker.bridge.errors import BridgeError
+from worker.bridge.kafka_to_pubsub import KafkaToPubSub
+from worker.bridge.pub_sub import PubSub
+from worker.bridge.pubsub_to_kafka import PubSubToKafka
+from worker.bridge.routes import Route, refuse_loops
+from worker.bridge.stats import Stats
+from worker.topics import create_missing
+
+__all__ = ["Bridge", "bridge_services"]
+
+logger = logging.getLogger(__name__)
+
+WATCH_S = 1.0
+STALLED_S = 300.0
+STOP_S = 14.0
+ASK_S = 10.0
+
+Mirror = KafkaToPubSub | PubSubToKafka
+
+
+def bridge_services(
+    routes: Sequence[Route],
+    *,
+    bootstrap: Callable[[], str],
+    dead_letters_topic: str,
+    project: str | None = None,
+    credentials_file: Path | None = None,
+    kafka_config: Mapping[str, Any] | None = None,
+    group: str = "darkroom-bridge",
+    partitions: int = 8,
+    replication: int = 1,
+    stalled_s: float = STALLED_S,
+) -> list[mode.Service]:
+    """Return what the worker has to run for these routes: nothing when there are none.
+
+    Args:
+        routes: from the settings, or `default_routes`.
+        bootstrap: returns Kafka's address; asked when the services start.
+        dead_letters_topic: where goes what Pub/Sub will never take.
+        project: `PUB_SUB_PROJECT`, for short names.
+        credentials_file: `GOOGLE_APPLICATION_CREDENTIALS`; None for the default credentials.
+        kafka_config: further settings of confluent-kafka's clients, such as SASL and TLS.
+        group: the consumer groups are called `<group>-<route>`.
+        partitions: of a Kafka topic that is created.
+        replication: of a Kafka topic that is created.
+        stalled_s: a route that has work and gets none of it done for so long ends the worker.
+    """
+    if not routes:
+        return []
+    return [
+        Bridge(
+            routes,
+            bootstrap=bootstrap,
+            dead_letters_topic=dead_letters_topic,
+            project=project,
+            credentials_file=credentials_file,
+            kafka_config=kafka_config or {},
+            group=group,
+            new_topics=(partitions, replication),
+            stalled_s=stalled_s,
+        )
+    ]
+
+
+class Bridge(mode.Service):
+    """All routes of a worker."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        *,
+        bootstrap: Callable[[], str],
+        dead_letters_topic: str,
+        project: str | None,
+        credentials_file: Path | None,
+        kafka_config: Mapping[str, Any],
+        group: str,
+        new_topics: tuple[int, int],
+        stalled_s: float,
+    ) -> None:
+        super().__init__()
+        self._routes = routes
+        self._bootstrap = bootstrap
+        self._dead_letters_topic = dead_letters_topic
+        self._project = project
+        self._credentials_file = credentials_file
+        self._kafka_config = kafka_config
+        self._group = group
+        self._new_topics = new_topics
+        self._stalled_s = stalled_s
+        self._stopping = threading.Event()
+        self._mirrors: dict[str, Mirror] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._failures: dict[str, BaseException] = {}
+        self._dead_letters: list[DeadLetters] = []
+        self._pub_sub: PubSub | None = None
+
+    @property
+    def stats(self) -> dict[str, Stats]:
+        """What each route has done and has before it, by the route's name."""
+        return {name: mirror.stats for name, mirror in self._mirrors.items()}
+
+    async def on_start(self) -> None:
+        """Check both ends of every route, then let them run.
+
+        Raises:
+            BridgeError: an end is missing or cannot be reached, the credentials are wrong, or
+                the routes make a circle; says which and what to do.
+        """
+        try:
+            await asyncio.to_thread(self._prepare)
+        except BridgeError:
+            await self.on_stop()
+            raise
+        for name, mirror in self._mirrors.items():
+            thread = threading.Thread(
+                target=self._run, args=(name, mirror), name=f"bridge {name}", daemon=True
+            )
+            self._threads[name] = thread
+            thread.start()
+            logger.info("bridge route=%s started", name)
+
+    async def on_stop(self) -> None:
+        """Finish and commit what is under way, in less than 15 seconds."""
+        self._stopping.set()
+        for mirror in self._mirrors.values():
+            if isinstance(mirror, PubSubToKafka):
+                mirror.interrupt()
+        for thread in self._threads.values():
+            await asyncio.to_thread(thread.join, STOP_S)
+        for dead_letters in self._dead_letters:
+            await asyncio.to_thread(dead_letters.close)
+        if self._pub_sub is not None:
+            self._pub_sub.close()
+
+    @mode.Service.task
+    async def _watch(self) -> None:
+        """End the worker when a route has failed, or no longer gets anything done."""
+        while not self.should_stop:
+            await self.sleep(WATCH_S)
+            for name, error in self._failures.items():
+                raise BridgeError(f"route {name} failed: {error}") from error
+            for name, stats in self.stats.items():
+                if stats.stalled_s() > self._stalled_s:
+                    raise BridgeError(
+                        f"route {name} has {stats.outstanding} messages under way and got none "
+                        f"done for {self._stalled_s:g} s: {stats.waiting_for or 'no answer'}"
+                    )
+
+    def _run(self, name: str, mirror: Mirror) -> None:
+        try:
+            mirror.run(self._stopping)
+        except BaseException as error:
+            logger.exception("bridge route=%s failed", name)
+            self._failures[name] = error
+
+    def _prepare(self) -> None:
+        self._pub_sub = pub_sub = PubSub(self._credentials_file)
+        config = {"log_level": 3, **self._kafka_config, "bootstrap.servers": self._bootstrap()}
+        cluster, topics = self._kafka_topics(config)
+        steps = []
+        for route in self._routes:
+            self._require_kafka_topic(route, topics)
+            kafka_place = f"kafka/{cluster}/{route.kafka_topic}"
+            if route.is_inward:
+                mirror, pub_sub_place = self._inward(route, pub_sub, config, kafka_place)
+                steps.append((route.name, pub_sub_place, kafka_place))
+            else:
+                mirror, pub_sub_place = self._outward(route, pub_sub, config, kafka_place)
+                steps.append((route.name, kafka_place, pub_sub_place))
+            self._mirrors[route.name] = mirror
+        refuse_loops(steps)
+
+    def _inward(
+        self, route: Route, pub_sub: PubSub, config: dict[str, Any], kafka_place: str
+    ) -> tuple[Mirror, str]:
+        subscription = route.subscription_path(self._project) or ""
+        topic = route.topic_path(self._project)
+        if route.create and topic:
+            pub_sub.require_topic(topic, create=True)
+        place = (
+            f"pubsub/{pub_sub.topic_of(subscription, create_on=topic if route.create else None)}"
+        )
+        mirror = PubSubToKafka(
+            route,
+            pub_sub,
+            kafka_config=config,
+            subscription=subscription,
+            source_place=place,
+            target_place=kafka_place,
+        )
+        return mirror, place
+
+    def _outward(
+        self, route: Route, pub_sub: PubSub, config: dict[str, Any], kafka_place: str
+    ) -> tuple[Mirror, str]:
+        topic = route.topic_path(self._project) or ""
+        pub_sub.require_topic(topic, create=route.create)
+        dead_letters = DeadLetters(config, self._dead_letters_topic)
+        self._dead_letters.append(dead_letters)
+        mirror = KafkaToPubSub(
+            route,
+            pub_sub,
+            dead_letters,
+            kafka_config=config,
+            group=f"{self._group}-{route.kafka_topic}-{topic.rpartition('/')[2]}",
+            source_place=kafka_place,
+            topic=topic,
+        )
+        return mirror, f"pubsub/{topic}"
+
+    def _kafka_topics(self, config: Mapping[str, Any]) -> tuple[str, set[str]]:
+        """Return the cluster's id and its topics."""
+        try:
+            found = AdminClient(dict(config)).list_topics(timeout=ASK_S)
+        except KafkaException as error:
+            raise BridgeError(
+                f"the bridge's Kafka at {config['bootstrap.servers']} does not answer: "
+                f"{error.args[0].str()}"
+            ) from error
+        return str(found.cluster_id), set(found.topics)
+
+    def _require_kafka_topic(self, route: Route, topics: set[str]) -> None:
+        if route.kafka_topic in topics:
+            return
+        if not route.create:
+            raise BridgeError(
+                f"route {route.name}: Kafka has no topic {route.kafka_topic!r}; create it "
+                f"(kafka-topics.sh --create --topic {route.kafka_topic}) or set create = true on "
+                "the route"
+            )
+        partitions, replication = self._new_topics
+        create_missing(self._bootstrap(), {route.kafka_topic: partitions}, replication)

@@ -1,0 +1,59 @@
+"""What a route has done and has before it, for logs, metrics and the watchdog."""
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+__all__ = ["Recent", "Stats"]
+
+
+@dataclass
+class Stats:
+    """Counted by the route's threads, read by anyone."""
+
+    mirrored: int = 0
+    dead_letters: int = 0
+    held_back: int = 0
+    """Too large for Kafka; they stay in the subscription."""
+    skipped: int = 0
+    """Filtered out, come from where the route goes to, or a second copy."""
+    failures: int = 0
+    """Requests that failed and were tried again."""
+    outstanding: int = 0
+    """Taken and not confirmed yet."""
+    lag: int = 0
+    """Messages in Kafka that are still to come; towards Kafka it is not known."""
+    waiting_for: str = ""
+    """What the route waits for at the moment; empty when nothing is wrong."""
+    progressed_at: float = field(default_factory=time.monotonic)
+
+    def progress(self, mirrored: int = 0) -> None:
+        """Note that something was confirmed."""
+        self.mirrored += mirrored
+        self.progressed_at = time.monotonic()
+        self.waiting_for = ""
+
+    def stalled_s(self) -> float:
+        """Return for how many seconds there was work, and none of it got done."""
+        if not self.outstanding and not self.waiting_for:
+            self.progressed_at = time.monotonic()
+        return time.monotonic() - self.progressed_at
+
+
+class Recent:
+    """The last ids that were mirrored, so many of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._ids
+
+    def add(self, name: str) -> None:
+        """Remember an id, and forget the oldest where there are too many."""
+        if not self._limit:
+            return
+        self._ids[name] = None
+        while len(self._ids) > self._limit:
+            self._ids.popitem(last=False)
