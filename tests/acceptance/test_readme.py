@@ -38,11 +38,12 @@ class Copy:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return clean_environment() | {
             "DARKROOM_PYTHON": sys.executable,
+            "OMP_NUM_THREADS": "1",  # two threads that wait for one another crawl on a busy machine
             "PATH": path,
             "PYTHONPATH": str(self.folder),
         }
 
-    def run(self, language: str, text: str, timeout_s: float = 240.0) -> str:
+    def run(self, language: str, text: str, timeout_s: float = 280.0) -> str:
         """Run a block to its end, and return what it prints."""
         run_here.add(text)
         program = [sys.executable, "-c"] if language == "python" else ["/bin/bash", "-ec"]
@@ -79,9 +80,9 @@ class Copy:
             wait_until(f"{ready} in {log}", lambda: ready in log.read_text("utf-8"), 120.0)
             yield
         finally:
-            started = psutil.Process(shell.pid)  # the worker itself, or the shell that waits for it
-            for process in started.children(recursive=True) or [started]:
-                process.send_signal(signal.SIGTERM)
+            started = psutil.Process(shell.pid)  # the worker itself, or a shell that waits for it
+            processes = [started, *started.children(recursive=True)]
+            next(each for each in processes if each.name() != "bash").send_signal(signal.SIGTERM)
             try:
                 shell.wait(30.0)
             finally:
