@@ -30,6 +30,10 @@ class Answer:
     """The image's partition and offset."""
     model: str
     """The job of the model that predicted; empty for a dead letter."""
+    moment_ms: int
+    """When it was made, or when Kafka got it where the topic says so."""
+    index: int = -1
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,19 @@ class Account:
     def duplicates(self) -> int:
         """How many answers are there beyond the first of each image."""
         return len(self.answers) - len({answer.id for answer in self.answers})
+
+    def twice(self) -> list[str]:
+        """Describe what was answered more than once: where and when, by partition and second."""
+        first = self.first_answers()
+        again = [answer for answer in self.answers if first[answer.id] is not answer]
+        groups: dict[tuple[int, int], list[Answer]] = defaultdict(list)
+        for answer in again:
+            groups[answer.source[0], answer.moment_ms // 1000].append(answer)
+        return [
+            f"partition {partition}, offsets {members[0].source[1]} to {members[-1].source[1]}: "
+            f"answered at {clock(first[members[0].id].moment_ms)} and {clock(members[0].moment_ms)}"
+            for (partition, _), members in sorted(groups.items())
+        ]
 
     def first_answers(self) -> dict[str, Answer]:
         """Return the first answer to each image."""
@@ -137,14 +154,22 @@ def predicted(message: Message) -> Answer:
     content: dict[str, Any] = json.loads(message.value() or b"{}")
     source = content["source"]["partition"], content["source"]["offset"]
     key = message.key() or b""
-    return Answer(content["id"], key, place(message), source, content["model"]["job"])
+    moment = message.timestamp()[1]
+    job, index, confidence = content["model"]["job"], content["index"], content["confidence"]
+    return Answer(content["id"], key, place(message), source, job, moment, index, confidence)
 
 
 def refused(message: Message) -> Answer:
     """Return what a dead letter says."""
     known = headers(message)
     source = int(known["source-partition"]), int(known["source-offset"])
-    return Answer(known["id"].decode(), message.key() or b"", place(message), source, "")
+    moment = message.timestamp()[1]
+    return Answer(known["id"].decode(), message.key() or b"", place(message), source, "", moment)
+
+
+def clock(moment_ms: int) -> str:
+    """Return a moment as the workers' logs write it."""
+    return f"{time.strftime('%H:%M:%S', time.localtime(moment_ms // 1000))}.{moment_ms % 1000:03}"
 
 
 def headers(message: Message) -> dict[str, bytes]:

@@ -51,7 +51,7 @@ def deploy(logdir: Path, job: str) -> None:
     asyncio.run(deployment.reload(best_of(job), job=job, order=(0, 0)))
 
 
-def test_images(folder: Path) -> Images:
+def read_images(folder: Path) -> Images:
     """Return the test digits (N, 28, 28) that `train_models` has written."""
     with (folder / "data" / "test" / "info.csv").open(newline="") as table:
         files = [row["files"] for row in csv.DictReader(table)]

@@ -23,7 +23,7 @@ from tests.acceptance.chaos.faults import (
     ordeal,
 )
 from tests.acceptance.chaos.load import Load
-from tests.acceptance.chaos.models import Images, test_images, train_models
+from tests.acceptance.chaos.models import Images, read_images, train_models
 from tests.brokers import RealKafka, real_kafka
 from tests.deployment import Deployment
 from tests.worker_process import wait_until
@@ -46,13 +46,27 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(models: Path) -> Images:
-    return test_images(models)
+    return read_images(models)
 
 
 @pytest.fixture
 def deployment(tmp_path: Path, kafka: RealKafka, models: Path) -> Iterator[Deployment]:
     shutil.copytree(models / "logs", tmp_path / "logs")
     with Deployment(tmp_path, kafka.bootstrap) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def mortal_kafka(tmp_path: Path) -> Iterator[RealKafka]:
+    """A broker of the test's own, which it may stop."""
+    with real_kafka(tmp_path / "broker") as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def on_mortal_kafka(tmp_path: Path, mortal_kafka: RealKafka, models: Path) -> Iterator[Deployment]:
+    shutil.copytree(models / "logs", tmp_path / "logs")
+    with Deployment(tmp_path, mortal_kafka.bootstrap) as deployment:
         yield deployment
 
 
@@ -80,7 +94,7 @@ def test_sigterm_under_load_gives_no_duplicates(deployment: Deployment, images: 
     verdict = ordeal(deployment, images, per_s=PER_S, n_workers=2, faults=faults)
 
     assert verdict.problems == []
-    assert verdict.account.duplicates == 0
+    assert verdict.account.twice() == []
     assert {*codes, *verdict.exit_codes} == {0}
 
 
@@ -97,27 +111,27 @@ def test_ten_rebalances_lose_nothing(deployment: Deployment, images: Images) -> 
     verdict = ordeal(deployment, images, per_s=PER_S, n_workers=2, faults=faults)
 
     assert verdict.problems == []
-    assert verdict.account.duplicates == 0
+    assert verdict.account.twice() == []
     assert verdict.exit_codes == [0, 0]
 
 
 def test_a_broker_that_comes_back_finds_the_workers_serving(
-    deployment: Deployment, images: Images, kafka: RealKafka
+    on_mortal_kafka: Deployment, images: Images, mortal_kafka: RealKafka
 ) -> None:
     """The broker is away for 10 s under load: workers go on, or end within a minute and say so."""
     ended: list[int] = []
 
     def faults(deployment: Deployment) -> None:
         time.sleep(2.0)
-        kafka.stop()
+        mortal_kafka.stop()
         time.sleep(10.0)
-        kafka.start()
+        mortal_kafka.start()
         deadline = time.monotonic() + 15.0
         while time.monotonic() < deadline:
             ended.extend(keep_alive(deployment))
             time.sleep(0.5)
 
-    verdict = ordeal(deployment, images, per_s=PER_S, n_workers=2, faults=faults)
+    verdict = ordeal(on_mortal_kafka, images, per_s=PER_S, n_workers=2, faults=faults)
 
     assert verdict.problems == []
     assert 0 not in ended
@@ -125,22 +139,22 @@ def test_a_broker_that_comes_back_finds_the_workers_serving(
 
 
 def test_sigterm_ends_a_worker_whose_broker_is_away(
-    deployment: Deployment, images: Images, kafka: RealKafka
+    on_mortal_kafka: Deployment, images: Images, mortal_kafka: RealKafka
 ) -> None:
     """Without a broker a worker still ends within a minute, and what it had in hand comes again."""
     seconds: list[float] = []
 
     def faults(deployment: Deployment) -> None:
         time.sleep(2.0)
-        kafka.stop()
+        mortal_kafka.stop()
         time.sleep(1.0)
         begin = time.monotonic()
         deployment.workers[0].terminate(END_S)
         seconds.append(time.monotonic() - begin)
-        kafka.start()
+        mortal_kafka.start()
         deployment.workers[0].start().wait_ready(END_S)
 
-    verdict = ordeal(deployment, images, per_s=PER_S, n_workers=1, faults=faults)
+    verdict = ordeal(on_mortal_kafka, images, per_s=PER_S, n_workers=1, faults=faults)
 
     assert verdict.problems == []
     assert seconds[0] < END_S

@@ -1,0 +1,119 @@
+"""Is every image answered, whatever dies? Kills, broker stops, rebalances and SIGTERM under load.
+
+On a real Kafka, counted by id in the topics afterwards. DARKROOM_BENCH_KILLS, DARKROOM_BENCH_STOPS
+and DARKROOM_BENCH_SECONDS (of a broker stop) shorten a run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.bench import Benchmark
+from benchmarks.stage import setting
+from tests.acceptance.chaos.faults import IN_FLIGHT, Verdict, keep_alive, kills, ordeal
+from tests.acceptance.chaos.models import read_images, train_models
+from tests.brokers import RealKafka, real_kafka
+from tests.deployment import Deployment
+
+PER_S = 500.0
+N_WORKERS = 3
+
+Faults = Callable[[Deployment], object]
+
+
+def measure(bench: Benchmark) -> None:
+    """Go through each ordeal with fresh topics, and hand in what was answered."""
+    n_kills, n_stops = setting("KILLS", 100), setting("STOPS", 2)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train_models(folder)
+        images = read_images(folder)
+        with real_kafka(folder) as kafka:
+            ordeals: dict[str, Faults] = {
+                f"{n_kills} kills": kills(n_kills, (0.0, 8.0), seed=100),
+                f"{n_stops} broker stops": broker_stops(kafka, n_stops, setting("SECONDS", 30)),
+                "12 rebalances": comes_and_goes(6),
+                "6 SIGTERMs": terminations(6),
+            }
+            verdicts = {}
+            for what, faults in ordeals.items():
+                root = folder / what.replace(" ", "-")
+                shutil.copytree(folder / "logs", root / "logs")
+                with Deployment(root, kafka.bootstrap) as deployment:
+                    verdicts[what] = ordeal(
+                        deployment, images, per_s=PER_S, n_workers=N_WORKERS, faults=faults
+                    )
+                print(f"{what}: {verdicts[what].problems or 'no problem'}", file=sys.stderr)
+            report(bench, verdicts, n_kills)
+
+
+def report(bench: Benchmark, verdicts: dict[str, Verdict], n_kills: int) -> None:
+    """Hand in duplicates and ratios."""
+    for what, verdict in verdicts.items():
+        bench.row(f"{what}: images", "images", [len(verdict.account.images)])
+        bench.row(f"{what}: answered again", "images", [verdict.account.duplicates])
+        bench.ratio(f"answered over sent, {what}", verdict.answered_over_sent, 1.0)
+        bench.ratio(f"broken promises, {what}", len(verdict.problems), 0, at_most=True)
+    again = {what: verdict.account.duplicates for what, verdict in verdicts.items()}
+    a_kill = again[f"{n_kills} kills"] / max(1, n_kills)
+    bench.ratio(
+        "answered again over what is in flight, a kill", a_kill / IN_FLIGHT, 1, at_most=True
+    )
+    for what in ("12 rebalances", "6 SIGTERMs"):
+        bench.ratio(f"answered again, {what}", again[what], 0, at_most=True)
+    sent = sum(len(verdict.account.images) for verdict in verdicts.values())
+    missing = sum(len(verdict.account.missing) for verdict in verdicts.values())
+    bench.ratio("answered over sent", 1 - missing / sent, 1.0)
+
+
+def broker_stops(kafka: RealKafka, count: int, seconds: float) -> Faults:
+    """Stop the broker and start it again, so many times; workers that end are started again."""
+
+    def faults(deployment: Deployment) -> None:
+        for _ in range(count):
+            time.sleep(3.0)
+            kafka.stop()
+            supervise(deployment, seconds)
+            kafka.start()
+            supervise(deployment, 20.0)
+
+    return faults
+
+
+def supervise(deployment: Deployment, seconds: float) -> None:
+    """Start again whatever ends, for so long."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        keep_alive(deployment)
+        time.sleep(0.5)
+
+
+def comes_and_goes(count: int) -> Faults:
+    """Have one more worker come and go, so many times."""
+
+    def faults(deployment: Deployment) -> None:
+        extra = deployment.start_worker()
+        for _ in range(count - 1):
+            extra.terminate()
+            extra.start().wait_ready()
+        extra.terminate()
+
+    return faults
+
+
+def terminations(count: int) -> Faults:
+    """End one worker after the other with SIGTERM, and start it again, so many times."""
+
+    def faults(deployment: Deployment) -> None:
+        for number in range(count):
+            time.sleep(1.0)
+            worker = deployment.workers[number % len(deployment.workers)]
+            worker.terminate()
+            worker.start().wait_ready()
+
+    return faults

@@ -1,0 +1,1 @@
+"""What Darkroom is measured against: each module is a process, run by `benchmarks.stage`."""

@@ -1,0 +1,46 @@
+"""Does a model take another's place under full load without losing or delaying an image?
+
+Two models swapped by commands; DARKROOM_BENCH_SWAPS shortens a run.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from benchmarks.bench import Benchmark
+from benchmarks.stage import setting, stage
+from tests.acceptance.chaos.models import best_of
+from tests.acceptance.chaos.swaps import Swaps, plain_scores, swap_under_load
+from tests.deployment import Deployment
+
+N_SWAPS = 50
+JOBS = ("first", "second")
+MOST_DELAY_MS = 250.0
+
+
+def measure(bench: Benchmark) -> None:
+    """Swap, then read the topics."""
+    count, per_s = setting("SWAPS", N_SWAPS), setting("PER_S", 5000)
+    with stage(*JOBS, n_train=1000) as here:
+        scores = {job: plain_scores(here.images, str(here.logdir / best_of(job))) for job in JOBS}
+        root = here.folder / "deployment"
+        shutil.copytree(here.logdir, root / "logs")
+        with Deployment(root, here.kafka.bootstrap) as deployment:
+            swaps = swap_under_load(deployment, here.images, scores, count, per_s)
+    report(bench, swaps, count)
+
+
+def report(bench: Benchmark, swaps: Swaps, count: int) -> None:
+    """Hand in what was promised."""
+    n_images = len(swaps.account.images)
+    bench.row("images while models were swapped", "images", [n_images])
+    bench.row("longest time without a prediction, steady", "ms", [swaps.steady_gap_ms])
+    bench.row(f"longest time without a prediction, {count} swaps", "ms", [swaps.swap_gap_ms])
+    answered = n_images - len(swaps.account.missing)
+    bench.ratio("answered over sent", answered / swaps.n_sent, 1.0)
+    bench.ratio("answered again", swaps.account.duplicates, 0, at_most=True)
+    bench.ratio("delay beyond the steady state, ms", swaps.delay_ms, MOST_DELAY_MS, at_most=True)
+    bench.ratio("predictions under a wrong name", swaps.wrong_names, 0, at_most=True)
+    expected = [*JOBS * count][: count + 1]
+    right = sum(order == expected for order in swaps.order_of_models.values())
+    bench.ratio("partitions in the order of the swaps", right / len(swaps.order_of_models), 1.0)
