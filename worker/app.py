@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -128,7 +129,7 @@ def create_app(settings: Settings) -> WorkerApp:
 
     app.task(restore)
     app.begin_stop = runner.begin_stop
-    app.services = [publisher, pipeline, runner, broadcast]
+    app.services = [publisher, pipeline, runner, broadcast, *bridges(settings, kafka, topics)]
     watchdog.add(coordinator_problem(app), COORDINATOR_S)
     watchdog.add(stop_problem(app), settings.stop_timeout_s)
     watchdog.add(pipeline.problem, 0.0)
@@ -155,6 +156,24 @@ def create_app(settings: Settings) -> WorkerApp:
         supervisor_strategy=mode.CrashingSupervisor,
     )(control_agent(one_worker))
     return app
+
+
+def bridges(settings: Settings, kafka: Broker, topics: Topics) -> Sequence[mode.Service]:
+    """Return the bridge when there is something to mirror; its clients are imported only then."""
+    if not settings.bridge_routes:
+        return ()
+    from worker.bridge.service import bridge_services  # noqa: PLC0415
+
+    return bridge_services(
+        settings.bridge_routes,
+        bootstrap=lambda: kafka.bootstrap,
+        dead_letters_topic=topics.dead_letters,
+        project=settings.pub_sub_project,
+        credentials_file=settings.google_application_credentials,
+        group=f"{settings.group}-bridge",
+        partitions=settings.partitions,
+        replication=settings.replication,
+    )
 
 
 def load_model(path: Path, job: str) -> "Model":

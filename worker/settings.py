@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 import trainer
+from worker.bridge.routes import Route, default_routes
 from worker.errors import SettingsError
 
 __all__ = ["EMBEDDED", "Settings", "load_settings"]
@@ -67,6 +68,11 @@ def _has_port(broker: str) -> bool:
     if not host or not port.isdigit() or not 0 < int(port) < 65_536:
         raise ValueError(f"has no valid port in {broker!r}; write host:port, port 1 to 65535")
     return True
+
+
+def _from_json(value: Any) -> Any:
+    """Read what an environment variable can only give as text."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 TopicName = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
@@ -114,6 +120,9 @@ class Settings(BaseModel):
     stop_timeout_s: PositiveFloat = 10.0
     """From SIGTERM to the end of the process."""
 
+    routes: Annotated[tuple[Route, ...], BeforeValidator(_from_json)] = ()
+    """What the bridge mirrors; by default what the published Pub/Sub keys ask for."""
+
     training: Mapping[str, Any] = Field(default_factory=dict)
     """The trainer's params for the jobs of this worker; a command's own come on top."""
 
@@ -143,6 +152,16 @@ class Settings(BaseModel):
         if twice:
             raise ValueError(f"two topics share the name {twice[0]!r}; give each its own")
         return self
+
+    @property
+    def bridge_routes(self) -> Sequence[Route]:
+        """The routes that are set, else those of the published keys, else none."""
+        return self.routes or default_routes(
+            images_topic=self.kafka_topic,
+            predictions_topic=self.predictions_topic,
+            pub_sub_topic=self.pub_sub_topic,
+            pub_sub_subscription=self.pub_sub_subscription,
+        )
 
     @property
     def is_embedded(self) -> bool:
@@ -238,8 +257,9 @@ def _did_you_mean(field: str) -> str:
 
 
 def _problem(detail: Any, sources: Mapping[str, str]) -> str:
-    field = str(detail["loc"][0]) if detail["loc"] else "settings"
+    field, *inner = map(str, detail["loc"] or ("settings",))
     message = str(detail["msg"]).removeprefix("Value error, ")
     if not detail["loc"]:
         return message
-    return f"{sources.get(field, field)}: {detail['input']!r}: {message}"
+    place = ".".join([sources.get(field, field), *inner])
+    return f"{place}: {detail['input']!r}: {message}"

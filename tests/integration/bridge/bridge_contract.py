@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.integration.bridge.mirrored import PubsubMessage, Sides, eventually, numbered
-from worker.bridge import Route
+from worker.bridge.routes import Route
 from worker.bridge.errors import BridgeError
 from worker.bridge.mapping import MARKS
 

@@ -15,7 +15,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from google.pubsub_v1 import types
 
-from worker.bridge import Bridge, Route, bridge_services
+from worker.bridge.routes import Route
+from worker.bridge.service import Bridge, bridge_services
 
 PROJECT = "my-project"
 PubsubMessage = types.PubsubMessage.pb()

@@ -16,7 +16,7 @@ from tests.integration.bridge.mirrored import (
     numbered,
     use_emulator,
 )
-from worker.bridge import Route
+from worker.bridge.routes import Route
 from worker.bridge.errors import BridgeError
 from worker.testing import EmbeddedKafka
 from worker.testing.fake_pubsub import FakePubSub

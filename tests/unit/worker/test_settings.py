@@ -115,3 +115,28 @@ def test_variables_of_the_scripts_are_no_settings() -> None:
     environment = {"DARKROOM_PYTHON": "python3", "DARKROOM_SHARED_DATA": "data"}
 
     assert load_settings(environment) == load_settings({})
+
+
+def test_routes_come_from_the_file(tmp_path: Path) -> None:
+    """What the bridge mirrors stands in tables of the worker's table."""
+    file = tmp_path / "params.toml"
+    file.write_text(
+        '[[worker.routes]]\nkafka_topic = "cells"\npub_sub_topic = "cells"\nordering = "key"\n'
+    )
+    (route,) = load_settings({"DARKROOM_PARAMS": str(file)}).bridge_routes
+    assert (route.kafka_topic, route.pub_sub_topic, route.ordering) == ("cells", "cells", "key")
+
+
+def test_the_published_keys_are_routes() -> None:
+    """A subscription feeds the images topic, and predictions go to the Pub/Sub topic."""
+    keys = {"PUB_SUB_PROJECT": "p", "PUB_SUB_TOPIC": "out", "PUB_SUB_SUBSCRIPTION": "in-sub"}
+    inward, outward = load_settings(keys).bridge_routes
+    assert (inward.pub_sub_subscription, inward.kafka_topic) == ("in-sub", "images")
+    assert (outward.kafka_topic, outward.pub_sub_topic) == ("images-predictions", "out")
+    assert not load_settings({}).bridge_routes
+
+
+def test_a_wrong_route_is_named() -> None:
+    """With its number, its key and its value."""
+    text = problems({"DARKROOM_ROUTES": '[{"kafka_topic": "a", "pub_sub_topic": "b", "order": 1}]'})
+    assert "DARKROOM_ROUTES (environment).0.order: 1" in text
