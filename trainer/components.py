@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -85,10 +85,14 @@ def _described(made: Any) -> Transform | None:
     if not name.startswith(names.TRANSFORM.namespaces):
         return None
     takes = inspect.signature(type(made)).parameters
-    kwargs = {key: getattr(made, key) for key in takes if _is_plain(getattr(made, key, made))}
+    read = {key: getattr(made, key, made) for key in takes}
+    kwargs = {key: value for key, value in read.items() if _is_plain(value)}
+    as_json = {key: list(one) if isinstance(one, tuple) else one for key, one in kwargs.items()}
     try:
-        found = Transform.model_validate({"class": name, "kwargs": kwargs})
-        return found if repr(found.build()) == repr(made) else None
+        again = Transform.model_validate({"class": name, "kwargs": kwargs}).build()
+        if repr(again) != repr(made):
+            return None
+        return Transform.model_validate({"class": name, "kwargs": as_json})
     except Exception:
         return None
 
@@ -100,9 +104,21 @@ def _is_plain(value: Any) -> bool:
 
 
 class Metric(Component):
-    """A torchmetrics metric; gets `num_classes` and `task` by itself where it takes them."""
+    """A torchmetrics metric; gets `task` and `num_classes` by itself where it takes them."""
 
     cls: Annotated[type, *class_of(names.METRIC)] = Field(alias="class")
+
+    def of_classes(self, n_classes: int) -> Any:
+        """Return a new metric for so many classes."""
+        takes = inspect.signature(self.cls.__new__ if "task" in _new_takes(self.cls) else self.cls)
+        given = {"task": "multiclass", "num_classes": n_classes}
+        given = {key: value for key, value in given.items() if key in takes.parameters}
+        return self.cls(**{**given, **self.kwargs})
+
+
+def _new_takes(cls: type) -> Collection[str]:
+    """Return what a class's `__new__` takes: torchmetrics' task wrappers have no `__init__`."""
+    return inspect.signature(cls.__new__).parameters
 
 
 def _without_verbose(kwargs: object) -> object:

@@ -69,7 +69,7 @@ def evaluate(
     checkpoint = _loaded(checkpoint)
     split = open_split(checkpoint.params, kind, datadir, checkpoint.class_names)
     model = checkpoint.logits_classifier()
-    meter, total = ScoreMeter(len(split.class_names)), 0.0
+    meter, total = ScoreMeter(len(split.class_names), checkpoint.params.metrics), 0.0
     batches = Batches(split, checkpoint.transform(), BATCH, seed=0)
     with applied(model, checkpoint.params.precision, "cpu"):
         for batch in batches.every(0, 1):
@@ -98,12 +98,13 @@ def predict(
     checkpoint = _loaded(checkpoint)
     model, transform = checkpoint.classifier(), checkpoint.transform()
     channels, height, width = checkpoint.params.image_shape
+    resize = checkpoint.params.resize_images
     remaining = iter(files)
     while some := list(islice(remaining, BATCH)):
         images, errors = {}, {}
         for file in some:
             try:
-                images[file] = read_image(Path(file), (height, width, channels))
+                images[file] = read_image(Path(file), (height, width, channels), resize=resize)
             except ValueError as error:
                 errors[file] = str(error)
         stacked = np.stack(list(images.values())) if images else np.zeros((0,), np.uint8)

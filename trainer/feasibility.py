@@ -28,7 +28,11 @@ def findings(params: Params, wrong: Collection[str]) -> list[str]:
     if "learning_rate_schedule" not in wrong:
         found += _schedules(params)
     found += _alone(params)
-    if not {"additional_transforms", "normalise_mean", "normalise_std"} & set(wrong):
+    if not {"metrics", "n_classes"} & set(wrong):
+        found += _metrics(params)
+    if not {"additional_transforms", "augmentations", "normalise_mean", "normalise_std"} & set(
+        wrong
+    ):
         found += _net(params, wrong)
     return found
 
@@ -73,13 +77,27 @@ def _schedules(params: Params) -> list[str]:
     return found
 
 
+def _metrics(params: Params) -> list[str]:
+    found = []
+    for index, metric in enumerate(params.metrics):
+        try:
+            tried = metric.of_classes(params.n_classes)
+            float(tried(torch.eye(params.n_classes), torch.arange(params.n_classes)))
+        except Exception as error:
+            found.append(f"metrics[{index}]: {metric.title}: {first_line(error)}")
+    return found
+
+
 def _net(params: Params, wrong: Collection[str]) -> list[str]:
     from trainer.transforms import Transforms  # noqa: PLC0415 - it imports params
 
     try:
         shape = Transforms(params).shape_after()
+        trained = Transforms(params, training=True).shape_after()
     except ValueError as error:
         return [str(error)]
+    if trained != shape:
+        return [f"augmentations: they make {trained} of an image, which must stay {shape}"]
     if {"net_arch", "image_height", "image_width", "is_image_color"} & set(wrong):
         return []
     return list(outline(params.net_arch, shape).findings)

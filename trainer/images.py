@@ -11,9 +11,11 @@ import hashlib
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,6 +28,7 @@ CHUNK = 256
 FORMAT = "1"
 RELEASE_AFTER_BYTES = 256 * 2**20
 Image = NDArray[np.uint8]
+Shape = tuple[int, int, int]
 
 
 class ImageMap:
@@ -60,23 +63,24 @@ class ImageMap:
         return taken
 
 
-def open_images(table: Table, shape: tuple[int, int, int]) -> ImageMap:
+def open_images(table: Table, shape: Shape, *, resize: bool = False) -> ImageMap:
     """Return the images of a table, building the map when there is none for these very files.
 
     Args:
         table: The split.
         shape: What every image must have: `(height, width, channels)`.
+        resize: Resize images of other heights and widths instead of refusing them.
 
     Raises:
         DataError: With every file that is missing, no image, or of another size or channel count.
     """
     whole = (len(table.files), *shape)
-    name = f"images-{fingerprint(table, shape)}.u8"
+    name = f"images-{fingerprint(table, (*shape, int(resize)))}.u8"
     for folder in _cache_folders(table):
         path = folder / name
         if path.exists() and path.stat().st_size == int(np.prod(whole)):
             return ImageMap(path, whole)
-    path = _build(table, shape, name)
+    path = _build(table, partial(read_image, shape=shape, resize=resize), shape, name)
     return ImageMap(path, whole)
 
 
@@ -103,7 +107,7 @@ def fingerprint(table: Table, shape: Iterable[int]) -> str:
     return digest.hexdigest()[:24]
 
 
-def read_image(path: Path, shape: tuple[int, int, int]) -> Image:
+def read_image(path: Path, shape: Shape, *, resize: bool = False) -> Image:
     """Read one image file.
 
     Returns:
@@ -123,13 +127,23 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> Image:
     if image.dtype != np.uint8:
         raise ValueError(f"{path} has {image.dtype} values; images must have 8 bits a channel")
     image = image[:, :, None] if image.ndim == 2 else image
+    if resize and image.shape[2] == shape[2]:
+        image = _resized(image, shape)
     if image.shape != shape:
         raise ValueError(f"{path} is {_words(image.shape)}, not {_words(shape)}")
     channels = slice(None, None, -1) if shape[2] == 3 else slice(None)
     return np.asarray(image[:, :, channels], dtype=np.uint8)
 
 
-def _build(table: Table, shape: tuple[int, int, int], name: str) -> Path:
+def _resized(image: Any, shape: Shape) -> Any:
+    if image.shape == shape:
+        return image
+    shrinks = image.shape[0] > shape[0] or image.shape[1] > shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (shape[1], shape[0]), interpolation=how).reshape(shape)
+
+
+def _build(table: Table, read: Callable[[Path], Image], shape: Shape, name: str) -> Path:
     """Decode every file into a new map on all cores and rename it into place."""
     folder = _writable(_cache_folders(table))
     image_bytes = int(np.prod(shape))
@@ -139,7 +153,7 @@ def _build(table: Table, shape: tuple[int, int, int], name: str) -> Path:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             starts = range(0, len(table.files), CHUNK)
             for start, (pixels, wrong) in zip(
-                starts, pool.map(lambda at: _chunk(table, at, shape), starts), strict=True
+                starts, pool.map(lambda at: _chunk(table, at, read, shape), starts), strict=True
             ):
                 # Written, not mapped: dirty pages of a map would count as this process's memory.
                 os.pwrite(descriptor, pixels, start * image_bytes)
@@ -156,13 +170,15 @@ def _build(table: Table, shape: tuple[int, int, int], name: str) -> Path:
     return folder / name
 
 
-def _chunk(table: Table, start: int, shape: tuple[int, int, int]) -> tuple[bytes, list[str]]:
+def _chunk(
+    table: Table, start: int, read: Callable[[Path], Image], shape: Shape
+) -> tuple[bytes, list[str]]:
     files = table.files[start : start + CHUNK]
     pixels = np.zeros((len(files), *shape), dtype=np.uint8)
     findings = []
     for row, name in enumerate(files):
         try:
-            pixels[row] = read_image(table.path.parent / name, shape)
+            pixels[row] = read(table.path.parent / name)
         except ValueError as error:
             findings.append(str(error))
     return pixels.tobytes(), findings

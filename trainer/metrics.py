@@ -6,10 +6,13 @@ that occur neither among the labels nor among the predictions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from trainer.components import Metric
 
 CALIBRATION_BINS = 15
 
@@ -118,7 +121,16 @@ class ConfusionMeter:
 class ScoreMeter(ConfusionMeter):
     """Keeps every image's probabilities besides, for the area under ROC and the calibration."""
 
-    names = ("loss", "accuracy", "precision", "recall", "f1", "auroc", "calibration_error")
+    BUILT_IN = ("loss", "accuracy", "precision", "recall", "f1", "auroc", "calibration_error")
+
+    def __init__(self, n_classes: int, more: Sequence[Metric] = ()) -> None:
+        self._more = more
+        super().__init__(n_classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `compute` gives, and the loss."""
+        return (*self.BUILT_IN, *(metric.title for metric in self._more))
 
     def update(self, scores: Tensor, y: Tensor) -> None:
         """Add a batch: logits `(n, n_classes)` and labels `(n,)`."""
@@ -127,10 +139,12 @@ class ScoreMeter(ConfusionMeter):
         self._labels.append(y.cpu())
 
     def compute(self) -> dict[str, float]:
-        """Return what `ConfusionMeter` returns, `auroc` and `calibration_error`."""
+        """Return what `ConfusionMeter` returns, `auroc`, `calibration_error`, and the more."""
         probabilities, y = self.scores()
         more = {"auroc": auroc(probabilities, y)}
         more["calibration_error"] = calibration_error(probabilities, y)
+        for metric in self._more:
+            more[metric.title] = float(metric.of_classes(self.n_classes)(probabilities, y))
         return {**super().compute(), **more}
 
     def reset(self) -> None:

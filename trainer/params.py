@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from trainer import names
-from trainer.components import Layer, Schedule, class_of, to_transform
+from trainer.components import Layer, Metric, Schedule, class_of, to_transform
 from trainer.errors import ParamsError
 
 
@@ -122,6 +122,22 @@ class Params(BaseModel):
     mode: Literal["notebook", "script"] = Field("script", description="which progress bar")
     eval_metric_compute_freq: Literal["epoch", "step"] = Field(
         "epoch", description="when test metrics are computed"
+    )
+
+    validation_split: float = Field(
+        0.0, ge=0, lt=1, description="share of the training images to test on, not the test folder"
+    )
+    resize_images: bool = Field(
+        default=False, description="resize images of other sizes, which are an error otherwise"
+    )
+    augmentations: tuple[Annotated[Any, BeforeValidator(to_transform)], ...] | None = Field(
+        None, description="transforms for training only, before the normalisation"
+    )
+    augmentation_groups: int = Field(
+        8, ge=1, description="parts of a batch that each get random draws of their own"
+    )
+    metrics: tuple[Metric, ...] = Field(
+        (), description="torchmetrics metrics besides the built-in ones, named by their class"
     )
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(

@@ -75,7 +75,7 @@ def fit(
         set_seeds(params.manual_seed)
         model = assemble(params)
         steps = ClassifierSteps(params, train_split.labels)
-        scores = ScoreMeter(params.n_classes)
+        scores = ScoreMeter(params.n_classes, params.metrics)
         _check_metrics(params, scores.names)
         meters = {
             "train_torchmetrics": ConfusionMeter(params.n_classes),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from trainer.params import Params
 
 Shape = tuple[int, ...]
+Named = tuple[str, Callable[..., Any]]
 
 
 class Transforms:
     """The transforms of a run, applied to whole batches.
 
-    The order: flips (training only), scaling to 0..1, normalisation, the additional transforms.
+    The order: flips, scaling to 0..1, augmentations (flips and these in training only),
+    normalisation, the additional transforms.
     """
 
     def __init__(self, params: Params, *, training: bool = False) -> None:
@@ -27,17 +29,15 @@ class Transforms:
 
         Args:
             params: What to apply.
-            training: Whether flips happen.
+            training: Whether flips and augmentations happen.
 
         Raises:
             ValueError: An additional transform cannot be made; the text names it.
         """
         self._params = params
         self._flips = training and params.flip_images and params.flip_probability > 0
-        self._additional = [
-            _made(f"additional_transforms[{index}]", one)
-            for index, one in enumerate(params.additional_transforms or ())
-        ]
+        self._augmenting = _all("augmentations", params.augmentations) if training else []
+        self._additional = _all("additional_transforms", params.additional_transforms)
         self._mean, self._std = (
             torch.tensor(values).view(1, -1, 1, 1)
             for values in (params.normalise_mean, params.normalise_std)
@@ -64,23 +64,30 @@ class Transforms:
         if self._flips:
             x = self._flipped(x, self.draws(len(x)) if draws is None else draws)
         x = x.to(torch.float32).div_(255)
+        if self._augmenting:
+            parts = x.tensor_split(min(self._params.augmentation_groups, len(x)))
+            x = torch.cat([_through(self._augmenting, part) for part in parts])
         if self._params.normalise_images:
             x = x.sub_(self._mean.to(x.device)).div_(self._std.to(x.device))
-        for _, transform in self._additional:
-            x = transform(x)
-        return x
+        return _through(self._additional, x)
 
     def shape_after(self) -> Shape:
         """Return one image's shape behind the transforms, found by trying two black images.
 
         Raises:
-            ValueError: An additional transform refuses a batch or gives no batch; names it.
+            ValueError: A transform refuses a batch or gives no batch; names it.
         """
         height, width = self._params.image_height, self._params.image_width
-        if not self._additional:
+        listed = [*self._augmenting, *self._additional]
+        if not listed:
             return self._params.image_shape
         x = torch.zeros((2, self._params.channels, height, width))
-        for where, transform in self._additional:
+        with torch.random.fork_rng(devices=()):
+            return self._tried(listed, x)
+
+    @staticmethod
+    def _tried(listed: Iterable[Named], x: Tensor) -> Shape:
+        for where, transform in listed:
             try:
                 x = transform(x)
             except Exception as error:
@@ -100,7 +107,17 @@ class Transforms:
         return torch.where(vertical, x.flip(2), x)
 
 
-def _made(where: str, one: Component | Callable[..., Any]) -> tuple[str, Callable[..., Any]]:
+def _all(key: str, listed: Iterable[Any] | None) -> list[Named]:
+    return [_made(f"{key}[{index}]", one) for index, one in enumerate(listed or ())]
+
+
+def _through(transforms: Iterable[Named], x: Tensor) -> Tensor:
+    for _, transform in transforms:
+        x = transform(x)
+    return x
+
+
+def _made(where: str, one: Component | Callable[..., Any]) -> Named:
     if not isinstance(one, Component):
         return where, one
     try:

@@ -24,7 +24,7 @@ HELP = """Train, test and use image classifiers.
 \b
 A first run:
   python -m trainer unpack FOLDER_WITH_IDX_FILES data
-  python -m trainer train --data data --logs logs --set num_epochs=5
+  python -m trainer train --data data --logdir logs --set num_epochs=5
   python -m trainer evaluate logs/checkpoints/best.pt --data data
   python -m trainer predict logs/checkpoints/best.pt data/test/000000.png
 

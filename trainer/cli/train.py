@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -14,10 +15,11 @@ from trainer.params_file import read_params
 @click.command()
 @data_option
 @click.option(
-    "--logs", "logdir", default="logs", show_default=True, type=click.Path(path_type=Path),
+    "--logdir", "--logs", "logdir",
+    default="logs", show_default=True, type=click.Path(path_type=Path),
     help="Where TensorBoard's files and checkpoints/ go.",
 )  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint in --logs.")
+@click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint in --logdir.")
 @params_options
 def train(
     *, datadir: Path, logdir: Path, resume: bool, file: Path | None, settings: tuple[str, ...]
@@ -30,7 +32,7 @@ def train(
     \b
     Examples:
       python -m trainer train --set num_epochs=5 --set batch_size=128
-      python -m trainer train --params params.toml --logs logs/second
+      python -m trainer train --params params.toml --logdir logs/second
       python -m trainer train --resume
     """
     given, _ = read_params(file, settings)
@@ -46,14 +48,16 @@ def train(
             params, datadir, logdir,
             observers=[bar], resume=resume, should_stop=signals.have_come,
         )  # fmt: skip
-    _say(result, logdir)
+    if int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes one speaks
+        _say(result, logdir)
     if result.status == "stopped":
-        click.echo("Go on with the same command and --resume.")
         raise SystemExit(128 + (signals.number or 0))
 
 
 def _say(result: FitResult, logdir: Path) -> None:
     figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
     click.echo(f"{result.status} after epoch {result.epoch} of {result.num_epochs}; {figures}")
+    if result.status == "stopped":
+        click.echo("Go on with the same command and --resume.")
     click.echo(f"best: {result.best or 'none yet'}; last: {result.last}")
     click.echo(f"curves: tensorboard --logdir {logdir}")
