@@ -23,7 +23,17 @@ from tests.worker_process import ROOT, clean_environment, wait_until
 KAFKA = "localhost:9092"  # the address in the README; here it is a free port
 TRACKED = ("README.md", "Procfile", "pyproject.toml", "constraints.txt")
 FOLDERS = ("scripts", "trainer", "worker", "tests")
-run_here: set[str] = set()
+RUN_HERE = {
+    "demo": block("bash", "scripts/demo"),
+    "kafka": block("bash", "start_kafka"),
+    "worker": block("bash", "faust -A worker"),
+    "send": block("python", "Producer"),
+    "read": block("python", "Consumer"),
+    "train": block("bash", "trainer train"),
+    "train from Python": block("python", "from trainer import"),
+    "embedded Kafka": block("python", "EmbeddedKafka"),
+}
+"""Every command and snippet of the README; each has its place in a test below."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,6 @@ class Copy:
 
     def run(self, language: str, text: str, timeout_s: float = 280.0) -> str:
         """Run a block to its end, and return what it prints."""
-        run_here.add(text)
         program = [sys.executable, "-c"] if language == "python" else ["/bin/bash", "-ec"]
         result = subprocess.run(
             [*program, text.replace(KAFKA, self.kafka)],
@@ -63,7 +72,6 @@ class Copy:
     @contextmanager
     def running(self, text: str, ready: str) -> Iterator[None]:
         """Run a block that goes on until it is stopped; wait for a line in its output."""
-        run_here.add(text)
         log = self.folder / "running.log"
         environment = {k: v for k, v in self.environment.items() if not k.startswith("DARKROOM")}
         with log.open("wb") as output:
@@ -111,10 +119,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
 
 def test_the_demo_shows_the_main_job(copy: Copy) -> None:
     """`scripts/demo` ends with 0, says what it measured, and leaves nothing running."""
-    demo, test = block("bash", "scripts/demo").splitlines()
+    demo, test = RUN_HERE["demo"].splitlines()
     output = copy.run("bash", f"{demo} --json")
     copy.run("bash", f"{test} --collect-only -q tests/unit/test_project.py")  # not itself again
-    run_here.add(block("bash", "scripts/demo"))
 
     result = json.loads(output.splitlines()[-1])
     assert result["images_sent"] == result["predictions"] + 1
@@ -129,13 +136,11 @@ def test_the_demo_shows_the_main_job(copy: Copy) -> None:
 
 def test_quick_start_on_a_real_kafka(copy: Copy) -> None:
     """Images, a worker, the command to train, and three predictions."""
-    start = block("bash", "start_kafka")
-    assert start == f"scripts/{RealKafka.script}\n"
-    run_here.add(start)
+    assert RUN_HERE["kafka"] == f"scripts/{RealKafka.script}\n"  # which runs here already
 
-    with copy.running(block("bash", "faust -A worker"), ready="[^Worker]: Ready"):
-        copy.run("python", block("python", "Producer"))
-        output = copy.run("python", block("python", "Consumer"))
+    with copy.running(RUN_HERE["worker"], ready="[^Worker]: Ready"):
+        copy.run("python", RUN_HERE["send"])
+        output = copy.run("python", RUN_HERE["read"])
 
     lines = [json.loads(line) for line in output.splitlines()]
     assert sum("confidence" in line for line in lines) == 3
@@ -147,22 +152,18 @@ def test_training_alone(copy: Copy) -> None:
     if not (copy.folder / "data").exists():
         copy.run("bash", "python scripts/digits.py idx && python -m trainer unpack idx data")
 
-    output = copy.run("bash", block("bash", "trainer train"))
+    output = copy.run("bash", RUN_HERE["train"])
     assert "000000.png" in output
-    assert "finished" in copy.run("python", block("python", "from trainer import"))
+    assert "finished" in copy.run("python", RUN_HERE["train from Python"])
 
 
 def test_embedded_kafka(copy: Copy) -> None:
     """The Kafka inside gives its address."""
-    assert "127.0.0.1:" in copy.run("python", block("python", "EmbeddedKafka"))
+    assert "127.0.0.1:" in copy.run("python", RUN_HERE["embedded Kafka"])
 
 
 def test_every_block_is_run() -> None:
     """No command or snippet of the README is left out; unit tests read the JSON."""
-    left = [
-        each.text
-        for each in blocks()
-        if each.language not in {"json", "text"} and each.text not in run_here
-    ]
+    commands = {each.text for each in blocks() if each.language not in {"json", "text"}}
 
-    assert left == []
+    assert commands == set(RUN_HERE.values())
