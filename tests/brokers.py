@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from typing import Self
 
 import pytest
 
-from tests.worker_process import ROOT, clean_environment, wait_until
+from tests.worker_process import ROOT, clean_environment, dies_with_us, wait_until
 from worker.testing import EmbeddedKafka
 
 __all__ = [
@@ -150,12 +149,6 @@ class PubSubEmulator(BrokerProcess):
     def host(self) -> str:
         """The value for PUBSUB_EMULATOR_HOST."""
         return self.address
-
-
-def dies_with_us() -> list[str]:
-    """Return the command that ends the broker when the test run itself is killed."""
-    setpriv = shutil.which("setpriv")  # of util-linux
-    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -47,6 +48,12 @@ def free_port() -> int:
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without any setting of a worker."""
     return {key: value for key, value in os.environ.items() if not key.startswith(PUBLISHED)}
+
+
+def dies_with_us() -> list[str]:
+    """Return the command that ends a program when the test run itself is killed."""
+    setpriv = shutil.which("setpriv")  # of util-linux
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 class WorkerProcess:
@@ -112,7 +119,7 @@ class WorkerProcess:
         with self.log_file.open("ab") as output:
             self._log_begin = output.tell()
             self._process = subprocess.Popen(
-                [*command, *options],
+                [*dies_with_us(), *command, *options],
                 cwd=self.folder,
                 env=clean_environment() | self.settings | {"PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
