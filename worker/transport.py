@@ -85,7 +85,8 @@ class Consumer(driver.Consumer):
                 if self.should_stop or self.app.consumer_generation_id != generation:
                     return
                 if not self.flow_active:
-                    await self.perform_seek()
+                    # Faust would go back to the committed offsets here, and what is in hand
+                    # could not be committed any more; it does so after every rebalance anyway.
                     return
                 self._windows.setdefault(tp, Window()).open(message.offset)
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))

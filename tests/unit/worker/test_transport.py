@@ -9,6 +9,7 @@ import aiokafka
 import faust
 import pytest
 from aiokafka.structs import ConsumerRecord
+from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.consumer import ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
@@ -130,6 +131,24 @@ async def test_a_commit_that_is_under_way_does_not_replace_the_next(made: Consum
     assert committed == ["next"]
 
 
+async def test_what_is_in_hand_when_the_flow_stops_is_still_committed(made: Consumer) -> None:
+    """A rebalance or SIGTERM between two bundles of one fetch must not forget the first."""
+
+    async def fetch(timeout: float) -> Any:
+        return {IMAGES: records(*[1] * (BUNDLE_RECORDS + 10))}, {IMAGES}
+
+    made._wait_next_records = fetch  # type: ignore[method-assign]
+    made.highwater = lambda tp: 0  # type: ignore[method-assign]
+    delivered = made.getmany(1.0)
+    made.resume_flow()
+    _, first = await anext(delivered)
+    first.tracked = True
+    made.stop_flow()
+    assert [message async for message in delivered] == []
+    made.ack(first)
+    assert made._new_offset(IMAGES) == BUNDLE_RECORDS
+
+
 async def test_a_rebalance_while_the_worker_stops_forgets_nothing(made: Consumer) -> None:
     """What is in hand is finished and committed before the partitions are let go."""
     windows_at_commit: list[int] = []
@@ -163,6 +182,12 @@ def test_faust_still_forgets_before_it_commits() -> None:
     """When it does no more, `Consumer.on_partitions_revoked` here can go."""
     source = inspect.getsource(FaustConsumer.on_partitions_revoked)
     assert source.index("self._acked.pop") < source.index("self._on_partitions_revoked")
+
+
+def test_faust_still_seeks_after_a_rebalance() -> None:
+    """What was fetched and not delivered when it began is read again from the committed offset."""
+    assert "consumer.perform_seek()" in inspect.getsource(Recovery._resume_streams)
+    assert "consumer.perform_seek()" in inspect.getsource(Recovery.on_recovery_completed)
 
 
 def test_aiokafka_still_takes_the_fetch_wait_at_the_start() -> None:
