@@ -50,6 +50,7 @@ class DeadLetters:
         """Deliver what is still under way, for at most five seconds."""
         if self._producer is not None:
             self._producer.flush(5.0)
+            self._producer = None  # its threads and connections end with it
 
     def _produce(
         self, record: Message, value: bytes | None, headers: Any, done: Callable[[], None]

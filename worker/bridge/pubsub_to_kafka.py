@@ -107,6 +107,7 @@ class PubSubToKafka:
         finally:
             is_read.set()
             confirming.join()
+            del self._producer  # its threads and connections end with it
             if self._ending is not None:
                 self._ending.cancel()
                 self._ending.join()

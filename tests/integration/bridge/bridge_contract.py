@@ -6,10 +6,16 @@ import asyncio
 
 import pytest
 
-from tests.integration.bridge.mirrored import PubsubMessage, Sides, eventually, numbered
-from worker.bridge.routes import Route
+from tests.integration.bridge.mirrored import (
+    YESTERDAY_MS,
+    PubsubMessage,
+    Sides,
+    eventually,
+    numbered,
+)
 from worker.bridge.errors import BridgeError
 from worker.bridge.mapping import MARKS
+from worker.bridge.routes import Route
 
 AWKWARD = [
     (b"key", b"value", [("b", b"1"), ("a", b"2")]),
@@ -30,7 +36,7 @@ class BridgeContract:
         topic = sides.pub_sub_topic()
         subscription = sides.subscription(topic)
         for key, value, headers in AWKWARD:
-            sides.send(first, [value], key=key, headers=headers, timestamp=1_700_000_000_123)
+            sides.send(first, [value], key=key, headers=headers, timestamp=YESTERDAY_MS)
         async with sides.mirroring(
             Route(kafka_topic=first, pub_sub_topic=topic),
             Route(kafka_topic=last, pub_sub_subscription=subscription),
@@ -44,9 +50,7 @@ class BridgeContract:
             )
             for one in came
         }
-        assert found == {
-            value: (key, headers, 1_700_000_000_123) for key, value, headers in AWKWARD
-        }
+        assert found == {value: (key, headers, YESTERDAY_MS) for key, value, headers in AWKWARD}
 
     async def test_a_pub_sub_message_comes_back_identical(self, sides: Sides) -> None:
         """Pub/Sub to Kafka to Pub/Sub: data, attributes and ordering key are the same."""

@@ -19,6 +19,8 @@ from worker.bridge.routes import Route
 from worker.bridge.service import Bridge, bridge_services
 
 PROJECT = "my-project"
+YESTERDAY_MS = int(time.time() * 1000) - 86_400_000
+"""Kafka refuses what is of the future, and deletes what is a week old."""
 PubsubMessage = types.PubsubMessage.pb()
 
 
@@ -36,6 +38,7 @@ class Sides:
 
     def close(self) -> None:
         self._producer.flush(10.0)
+        del self._producer  # its connections end with it
         self._channel.close()
 
     def kafka_topic(self) -> str:

@@ -16,8 +16,8 @@ from tests.integration.bridge.mirrored import (
     numbered,
     use_emulator,
 )
-from worker.bridge.routes import Route
 from worker.bridge.errors import BridgeError
+from worker.bridge.routes import Route
 from worker.testing import EmbeddedKafka
 from worker.testing.fake_pubsub import FakePubSub
 
