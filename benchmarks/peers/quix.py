@@ -16,7 +16,7 @@ from quixstreams.sinks import BatchingSink, SinkBatch
 from benchmarks.peers.job import BATCH, Job, PlainModel, decode
 
 
-class Answers(BatchingSink):
+class Answers(BatchingSink):  # type: ignore[misc] # Quix is not there when this is checked
     """Classifies what came since the last checkpoint and publishes the predictions."""
 
     def __init__(self, job: Job) -> None:
