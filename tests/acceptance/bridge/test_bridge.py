@@ -71,7 +71,9 @@ async def test_arbitrary_messages_come_back_identical(sides: Sides) -> None:
     first, last, topic = sides.kafka_topic(), sides.kafka_topic(), sides.pub_sub_topic()
     subscription = sides.subscription(topic)
     sent: dict[bytes, tuple[object, ...]] = {}
-    names = st.text(max_size=60).filter(lambda name: name not in MARKS)
+    # confluent-kafka ends a header's name at a NUL, when it sends and when it reads
+    characters = st.characters(exclude_characters="\0", codec="utf-8")
+    names = st.text(characters, max_size=60).filter(lambda name: name not in MARKS)
     values = st.one_of(st.none(), st.binary(max_size=60))
 
     @settings(max_examples=150, suppress_health_check=list(HealthCheck), deadline=None)
