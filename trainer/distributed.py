@@ -7,7 +7,7 @@ weighted by the number of images that they come from, and BatchNorm sees the who
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -79,8 +79,18 @@ class Group:
                     norm.forward = partial(_whole_batch_norm, self, norm)  # type: ignore[method-assign]
                     stack.callback(delattr, norm, "forward")
             parallel = DistributedDataParallel(net, broadcast_buffers=False)
-            parallel.register_comm_hook(self, _weighted_sum)
+            parallel.register_comm_hook(None, _sum)
+            parallel.register_forward_hook(self._weigh)
             yield parallel
+
+    def _weigh(self, _net: nn.Module, _given: Any, out: Any) -> None:
+        """Weigh what flows back by this process's share of the batch.
+
+        At the net's output, before BatchNorm mixes the processes' gradients: weighted later, those
+        that come from other processes would get this one's weight.
+        """
+        if isinstance(out, Tensor) and out.requires_grad:
+            out.register_hook(lambda gradient, share=self.share: gradient * share)  # type: ignore[no-untyped-call]
 
 
 def is_launched() -> bool:
@@ -116,15 +126,13 @@ def _device() -> str:
     return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
-def _weighted_sum(
-    group: Group, bucket: torch._C._distributed_c10d.GradBucket
-) -> torch.futures.Future[Tensor]:
-    """Sum gradients weighted by each process's share of the batch: the whole batch's mean."""
-    work = dist.all_reduce(bucket.buffer().mul_(group.share), async_op=True)
-    assert work is not None
-    future: torch.futures.Future[list[Tensor]] = work.get_future()
-    first: Callable[[torch.futures.Future[list[Tensor]]], Tensor] = lambda done: done.value()[0]  # noqa: E731
-    return future.then(first)
+def _sum(_state, bucket):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - see below
+    """Sum gradients over the processes, which have weighed them.
+
+    Without annotations: DDP compares them with its classes, and in this file they are texts.
+    """
+    future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+    return future.then(lambda done: done.value()[0])
 
 
 def _whole_batch_norm(group: Group, norm: _BatchNorm, x: Tensor) -> Tensor:

@@ -1,0 +1,129 @@
+"""`python -m trainer`: what it prints, what it writes, and what its exit codes mean."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.digits import write_idx_files
+from tests.integration.trainer.conftest import Run
+from trainer import load_checkpoint
+
+FAST = ("--set", "num_epochs=2", "--set", "eval_freq=1", "--set", "eval_batch_size=100")
+FAST += ("--set", "batch_size=64", "--set", "flip_images=false", "--set", "device=cpu")
+
+
+def test_unpack_train_evaluate_predict_inspect(trainer: Run, tmp_path: Path) -> None:
+    """The help's own first run works, command for command."""
+    write_idx_files(tmp_path / "idx", 500, 100)
+    assert "500 images in data/train" in trainer("unpack", "idx", "data").stdout
+    trained = trainer("train", "--data", "data", "--logs", "logs", *FAST)
+    assert trained.returncode == 0, trained.stderr
+    assert "epoch 2/2" in trained.stderr
+    assert "images/s" in trained.stderr
+    assert "finished after epoch 2 of 2; loss" in trained.stdout
+    assert "tensorboard --logdir logs" in trained.stdout
+    evaluated = trainer("evaluate", "logs/checkpoints/best.pt", "--data", "data")
+    assert "class  precision  recall" in evaluated.stdout
+    as_json = json.loads(trainer("evaluate", "logs/checkpoints/best.pt", "--json").stdout)
+    assert load_checkpoint(tmp_path / "logs/checkpoints/best.pt").metrics == pytest.approx(
+        as_json["metrics"], abs=1e-5
+    )
+    predicted = trainer("predict", "logs/checkpoints/best.pt", "data/test", "data/train/00000?.png")
+    rows = list(csv.DictReader(predicted.stdout.splitlines()))
+    assert len(rows) == 110
+    assert {"file", "label", "confidence", "error"} == set(rows[0])
+    assert "sha256" in trainer("inspect", "logs/checkpoints/best.pt").stdout
+
+
+def test_a_file_that_is_no_image_gets_a_row_and_an_exit_code(
+    trainer: Run, digits: Path, tmp_path: Path
+) -> None:
+    """The good files are predicted, the bad one says why, and the exit code is 3."""
+    assert trainer("train", "--data", digits, *FAST, "--set", "net_arch=[]").returncode == 0
+    files = (digits / "test/000000.png", digits / "test/info.csv")
+    done = trainer("predict", "logs/checkpoints/best.pt", *files, "--format", "jsonl")
+    good, bad = map(json.loads, done.stdout.splitlines())
+    assert good["label"] in set("0123456789")
+    assert "is no image" in bad["error"]
+    assert done.returncode == 3
+    assert trainer("predict", "logs/checkpoints/best.pt", "none*.png").returncode == 3
+
+
+def test_params_come_from_a_file_and_from_words(trainer: Run, tmp_path: Path) -> None:
+    """--set wins over the file, the file over the default, and `params` says which it was."""
+    (tmp_path / "params.toml").write_text("batch_size = 64\n[optim_kwargs]\nmomentum = 0.5\n")
+    words = ("params", "--params", "params.toml", "--set", "optim_kwargs.nesterov=true")
+    shown = trainer(*words)
+    assert "batch_size = 64  (params.toml)" in shown.stdout
+    assert 'optim_kwargs = {"momentum": 0.5, "nesterov": true}' in shown.stdout
+    assert "num_epochs = 1000  (default)" in shown.stdout
+    assert json.loads(trainer(*words, "--json").stdout)["batch_size"] == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["train", "--set", "batchsize=3"], 2, "did you mean batch_size?"),
+        (["train", "--set", "batch_size"], 2, "write it as key=value"),
+        (["train", "--nonsense"], 2, "No such option"),
+        (["train", "--data", "nowhere"], 3, "nowhere/train/info.csv is not there"),
+        (["evaluate", "none.pt"], 4, "none.pt cannot be read"),
+        (["unpack", "."], 3, "holds no train-images-idx3-ubyte.gz"),
+        (["train", "--params", "bad.toml"], 2, "cannot be read"),
+    ],
+)
+def test_mistakes_have_exit_codes_and_no_traceback(
+    trainer: Run, tmp_path: Path, words: list[str], code: int, text: str
+) -> None:
+    """2 for params and usage, 3 for data, 4 for checkpoints; one message, never a traceback."""
+    (tmp_path / "bad.toml").write_text("a = [")
+    done = trainer(*words)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
+    assert text in done.stderr
+
+
+def test_help_teaches_and_is_quick(trainer: Run) -> None:
+    """The help shows a first run and the exit codes, without waiting for torch."""
+    started = time.monotonic()
+    shown = trainer("--help").stdout
+    assert time.monotonic() - started < 2
+    assert "python -m trainer train --data data" in shown
+    assert "143 stopped by SIGTERM and saved" in shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(
+    digits: Path, tmp_path: Path, environment: dict[str, str], trainer: Run, number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM end with 128 + signal and a checkpoint, and --resume goes on from it."""
+    words = ["train", "--data", str(digits), *FAST, "--set", "num_epochs=500"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "trainer", *words],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        seen = ""
+        while "epoch 3/500" not in seen:
+            read = os.read(process.stderr.fileno(), 4096).decode(errors="replace")
+            assert read, seen
+            seen += read
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert "--resume" in out
+    epochs = load_checkpoint(max((tmp_path / "logs/checkpoints").glob("epoch-*"))).epoch
+    words[words.index("num_epochs=500")] = f"num_epochs={epochs + 1}"
+    resumed = trainer(*words, "--resume")
+    assert f"resumed after epoch {epochs}" in resumed.stdout + resumed.stderr
+    assert f"finished after epoch {epochs + 1}" in resumed.stdout

@@ -1,0 +1,143 @@
+"""Data-parallel training under torchrun: the same weights as one process, also after a death."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.integration.trainer.conftest import Run
+from trainer import load_checkpoint
+
+# 600 images in batches of 35: the last batch has 5, which two processes share unevenly.
+WORDS = (
+    "--set", "num_epochs=2", "--set", "eval_freq=1", "--set", "save_freq=1", "--set",
+    "eval_batch_size=20", "--set", "batch_size=35", "--set", "device=cpu", "--set",
+    "precision=float32", "--set", "learning_rate=0.02",
+)  # fmt: skip
+SMALL_NET = (
+    'net_arch=[{"class":"torch.nn.Conv2d","kwargs":{"in_channels":1,"out_channels":8,'
+    '"kernel_size":5,"stride":2}},{"class":"torch.nn.BatchNorm2d","kwargs":{"num_features":8}},'
+    '{"class":"torch.nn.ELU"}]'
+)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def torchrun(
+    folder: Path, environment: dict[str, str], program: list[str], restarts: int = 0
+) -> subprocess.CompletedProcess[str]:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launch += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    launch += ["--max-restarts", str(restarts)]
+    return subprocess.run(
+        [*launch, *program],
+        cwd=folder,
+        env={**environment, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+@pytest.fixture
+def alone(trainer: Run, digits: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
+    """The weights that one process ends with."""
+    done = trainer("train", "--data", digits, "--logdir", "alone", *WORDS, "--set", SMALL_NET)
+    assert done.returncode == 0, done.stderr
+    return weights(tmp_path / "alone")
+
+
+def weights(logdir: Path) -> dict[str, torch.Tensor]:
+    content = load_checkpoint(logdir / "checkpoints" / "epoch-00002.pt").content
+    found: dict[str, torch.Tensor] = content["model"]
+    return found
+
+
+def assert_alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    for name, expected in one.items():
+        assert (expected.float() - other[name].float()).abs().max() < 2e-4, name
+
+
+def test_two_processes_give_the_weights_and_metrics_of_one(
+    alone: dict[str, torch.Tensor], digits: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """With the same global batch: weights, running statistics and metrics within rounding."""
+    program = ["-m", "trainer", "train", "--data", str(digits), "--logdir", "two", *WORDS]
+    done = torchrun(tmp_path, environment, [*program, "--set", SMALL_NET])
+    assert done.returncode == 0, done.stderr
+    assert_alike(alone, weights(tmp_path / "two"))
+    one, two = (
+        load_checkpoint(tmp_path / name / "checkpoints" / "epoch-00002.pt").metrics
+        for name in ("alone", "two")
+    )
+    assert two == pytest.approx(one, abs=2e-3)
+    assert done.stdout.count("finished after epoch 2 of 2") == 1
+    assert len(list((tmp_path / "two").glob("events.*"))) == 1
+
+
+DYING = """
+import os, signal, sys
+from trainer import Observer
+from trainer.cli import main
+import trainer.distributed as distributed
+
+any_of = distributed.Group.any
+polls = 0
+
+def dying(self, flag):
+    global polls
+    polls += 1
+    if polls == 25 and self.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return any_of(self, flag)
+
+distributed.Group.any = dying
+main()
+"""
+
+
+def test_a_killed_process_is_started_again_and_the_run_goes_on(
+    alone: dict[str, torch.Tensor], digits: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Kill -9 of one of two in the second epoch: torchrun restarts both, same weights."""
+    (tmp_path / "dying.py").write_text(DYING)
+    program = ["dying.py", "train", "--data", str(digits), "--logdir", "killed", *WORDS]
+    done = torchrun(tmp_path, environment, [*program, "--set", SMALL_NET], restarts=1)
+    assert done.returncode == 0, done.stderr
+    assert "resumed after epoch 1" in done.stdout + done.stderr
+    assert_alike(alone, weights(tmp_path / "killed"))
+    assert os.environ.get("WORLD_SIZE") is None
+
+
+def test_one_process_killed_at_any_step_resumes_bit_for_bit(
+    alone: dict[str, torch.Tensor],
+    digits: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    trainer: Run,
+) -> None:
+    """Kill -9 in the second epoch, then --resume: exactly the weights of the run that lived."""
+    (tmp_path / "dying.py").write_text(DYING.replace("self.rank == 1", "True"))
+    words = ["train", "--data", str(digits), "--logdir", "killed", *WORDS, "--set", SMALL_NET]
+    died = subprocess.run(
+        [sys.executable, "dying.py", *words],
+        cwd=tmp_path,
+        env={**environment, "TORCHELASTIC_RESTART_COUNT": "0"},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert died.returncode == -9
+    resumed = trainer(*words, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    for name, expected in alone.items():
+        assert torch.equal(expected, weights(tmp_path / "killed")[name]), name
