@@ -6,6 +6,7 @@ header and checked before anything is decoded.
 """
 
 import io
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def decode(record: ConsumerRecord[bytes, bytes], limits: Limits) -> list[Image]:
             f"the message has {len(value):,} bytes; "
             f"at most {limits.n_bytes:,} are decoded (DARKROOM_MAX_IMAGE_BYTES)",
         )
-    headers = {name.lower(): content for name, content in record.headers}
+    headers = {name.lower(): content for name, content in record.headers if content is not None}
     form = _form(headers)
     inner_id, images = form(value, headers, limits)
     outer_id = headers.get("id")
@@ -127,6 +128,15 @@ def _from_json(value: bytes, _headers: Mapping[str, bytes], limits: Limits) -> D
 
 
 def _from_npy(value: bytes, _headers: Mapping[str, bytes], limits: Limits) -> Decoded:
+    array = _npy_array(value, limits)
+    if array.ndim != 4:
+        return None, _one_image(array, limits)
+    if not len(array):
+        raise BadImage("empty", f"the npy array has shape {array.shape}: there is no image in it")
+    return None, [_one_image(image, limits) for image in array]
+
+
+def _npy_array(value: bytes, limits: Limits) -> NDArray[Any]:
     stream = io.BytesIO(value)
     try:
         version = np.lib.format.read_magic(stream)
@@ -135,17 +145,26 @@ def _from_npy(value: bytes, _headers: Mapping[str, bytes], limits: Limits) -> De
             if version == (1, 0)
             else np.lib.format.read_array_header_2_0
         )
-        shape, _, _ = read_header(stream)
+        shape, _, dtype = read_header(stream)
         limits.check_pixels(shape)
+        _check_bytes(math.prod(shape) * dtype.itemsize, len(value) - stream.tell())
         stream.seek(0)
-        array = np.load(stream, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        array: NDArray[Any] = np.load(stream, allow_pickle=False)
+    except BadImage:
+        raise
+    except Exception as error:  # the header is Python: its tokenizer and parser raise anything
         raise BadImage("undecodable", f"the message is no npy array of numbers: {error}") from None
-    if array.ndim != 4:
-        return None, _one_image(array, limits)
-    if not len(array):
-        raise BadImage("empty", f"the npy array has shape {array.shape}: there is no image in it")
-    return None, [_one_image(image, limits) for image in array]
+    return array
+
+
+def _check_bytes(n_declared: int, n_bytes: int) -> None:
+    """Refuse an npy array that is cut short: np.load takes the memory for it before it reads."""
+    if n_declared > n_bytes:
+        raise BadImage(
+            "undecodable",
+            f"the npy array is cut short: it declares {n_declared:,} bytes of values "
+            f"and has {n_bytes:,}",
+        )
 
 
 def _from_raw(value: bytes, headers: Mapping[str, bytes], limits: Limits) -> Decoded:
@@ -160,7 +179,7 @@ def _from_raw(value: bytes, headers: Mapping[str, bytes], limits: Limits) -> Dec
             f"application/octet-stream needs a shape header such as 28,28 or 28,28,3, not {text!r}",
         )
     limits.check_pixels(shape)
-    n_bytes = int(np.prod(shape, dtype=np.int64))
+    n_bytes = math.prod(shape)
     if n_bytes != len(value):
         raise BadImage(
             "bad-shape",

@@ -42,6 +42,15 @@ def npy(array: NDArray[np.generic]) -> bytes:
     return stream.getvalue()
 
 
+def npy_with_header(header: str) -> bytes:
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def npy_that_declares(shape: tuple[int, ...], kind: str = "|u1") -> bytes:
+    return npy_with_header(repr({"descr": kind, "fortran_order": False, "shape": shape}))
+
+
 def encoded(suffix: str, pixels: NDArray[np.uint8]) -> bytes:
     return bytes(cv2.imencode(suffix, pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1])
 
@@ -107,6 +116,24 @@ def test_an_id_comes_from_the_header_or_the_json_or_the_place(
     assert image.id == expected
 
 
+@pytest.mark.parametrize("name", ["content-type", "id", "shape"])
+def test_a_header_without_a_value_is_as_good_as_none(name: str) -> None:
+    """Kafka lets a header be null, which changes nothing."""
+    message = record(b'{"image": [[1]]}')
+    message.headers.append((name, None))
+    (image,) = decode(message, LIMITS)
+    assert image.id == "images-3-14"
+
+
+def test_raw_bytes_with_a_null_shape_have_a_bad_one() -> None:
+    """A null header is answered with what is needed."""
+    message = record(b"1234", content_type="application/octet-stream")
+    message.headers.append(("shape", None))
+    with pytest.raises(BadImage, match="needs a shape header") as problem:
+        decode(message, LIMITS)
+    assert problem.value.reason == "bad-shape"
+
+
 def png_that_declares(width: int, height: int) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(kind + content))
@@ -142,12 +169,19 @@ def png_that_declares(width: int, height: int) -> bytes:
         ("application/octet-stream", b"1234", "two,two", "bad-shape"),
         ("application/octet-stream", b"1234", "-2,-2", "bad-shape"),
         ("application/octet-stream", b"1234", "99999,99999", "too-many-pixels"),
+        ("application/octet-stream", b"1234", "1,1,99999999999999999999", "bad-shape"),
         ("application/x-npy", b"no npy", "", "undecodable"),
         ("application/x-npy", npy(GREY)[:-1], "", "undecodable"),
         ("application/x-npy", npy(np.array([{}], object)), "", "undecodable"),
         ("application/x-npy", npy(np.full((2, 2), np.nan)), "", "out-of-range"),
         ("application/x-npy", npy(np.zeros((0, 4, 4, 1), np.uint8)), "", "empty"),
         ("application/x-npy", npy(np.zeros((20_000, 1, 1, 1), np.uint8)), "", "too-many-pixels"),
+        ("application/x-npy", npy_that_declares((1, 1, 10**13)), "", "undecodable"),
+        ("application/x-npy", npy_that_declares((1, 1, 2**63)), "", "undecodable"),
+        ("application/x-npy", npy_that_declares((100, 100), "<U99999999"), "", "undecodable"),
+        ("application/x-npy", npy_that_declares((True, 4)) + b"1234", "", "undecodable"),
+        ("application/x-npy", npy_with_header("(" * 100), "", "undecodable"),
+        ("application/x-npy", npy_with_header("{[]: 1}"), "", "undecodable"),
         ("image/png", b"no png", "", "undecodable"),
         ("image/png", encoded(".jpg", GREY), "", "undecodable"),
         ("image/png", encoded(".png", GREY)[:-20], "", "undecodable"),
