@@ -91,9 +91,9 @@ class TestTwoWorkers:
         with fresh:
             workers = [fresh.start_worker(), fresh.start_worker()]
             client = fresh.client
-            client.command("start-training", id="moves", params=PARAMS | {"num_epochs": 10})
+            client.command("start-training", id="moves", params=PARAMS | {"num_epochs": 6})
             started = client.event("started", job="moves")
-            client.events("epoch", 3, job="moves")
+            client.events("epoch", 2, job="moves")
             trains = next(w for w in workers if str(w.process.pid) in started["worker"])
             trains.kill()
             trains.wait_alone()
@@ -101,7 +101,7 @@ class TestTwoWorkers:
             finished = client.event("finished", job="moves")
 
         assert resumed["worker"] != started["worker"]
-        assert finished["epoch"] == 10
+        assert finished["epoch"] == 6
 
     def test_stop_training_reaches_the_worker_that_trains(self, fresh: Deployment) -> None:
         """stop-training is heard by all, and the one that trains obeys."""
