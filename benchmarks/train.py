@@ -35,7 +35,7 @@ from trainer import (
     train,
 )
 from trainer.classifier import Logits
-from trainer.dataset import open_split
+from trainer.splits import open_split
 
 ROUNDS = 5
 LIGHTNING_TARGET, REFERENCE_TARGET, BARE_TARGET, OWN_STEP_TARGET = 2.0, 2.5, 0.95, 0.9

@@ -15,7 +15,7 @@ from torch import nn
 from trainer.board import Board
 from trainer.checkpoint_folder import CheckpointFolder
 from trainer.classifier import Logits, assemble
-from trainer.dataset import Batches, Split, open_splits
+from trainer.dataset import Batches
 from trainer.distributed import Group, is_restarted, joined
 from trainer.ema import Ema
 from trainer.errors import CheckpointError, ParamsError
@@ -29,6 +29,7 @@ from trainer.progress import ProgressBar
 from trainer.schedules import Schedules
 from trainer.seeds import deterministic, set_seeds
 from trainer.signals import StopSignals
+from trainer.splits import Split, open_splits
 from trainer.state import restore
 from trainer.steps import ClassifierSteps, TestStep, TrainStep
 from trainer.transforms import Transforms

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+# Streams of random numbers that must not coincide.
+ORDER, AUGMENT, HELD_OUT = 1, 2, 3
+
 
 def set_seeds(seed: int) -> None:
     """Seed numpy, torch (every device) and Python with the same number."""

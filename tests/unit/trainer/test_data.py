@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from trainer import DataError, FashionMNIST, Params, get_dataloader, save_data
-from trainer.dataset import open_split, open_splits
+from trainer.splits import open_split, open_splits
 from trainer.unpack import read_idx, write_split
 
 SHARED = os.environ.get("DARKROOM_SHARED_DATA")

@@ -10,7 +10,7 @@ import torch
 
 from tests.unit.trainer.diary import Diary
 from trainer import DataError, EpochReport, Params, ParamsError, fit, load_checkpoint
-from trainer.dataset import open_splits
+from trainer.splits import open_splits
 from trainer.transforms import Transforms
 from trainer.unpack import write_split
 

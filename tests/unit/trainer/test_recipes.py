@@ -18,9 +18,10 @@ from trainer import (
     load_checkpoint,
     train,
 )
-from trainer.dataset import Batches, open_split
+from trainer.dataset import Batches
 from trainer.precision import chosen
 from trainer.schedules import Schedules
+from trainer.splits import open_split
 from trainer.steps import ClassifierSteps
 from trainer.transforms import Transforms
 
