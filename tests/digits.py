@@ -19,7 +19,7 @@ def _script() -> ModuleType:
 
 
 def write_digits(datadir: Path, n_train: int, n_test: int) -> None:
-    """Fill `datadir/train` and `datadir/test` with digits, as many of each class (multiples of 10)."""
+    """Fill `datadir/train` and `datadir/test` with so many digits each (multiples of 10)."""
     with tempfile.TemporaryDirectory() as folder:
         _script().write_idx_files(Path(folder), n_train, n_test)
         save_data(folder, datadir)
