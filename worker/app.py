@@ -59,6 +59,7 @@ def create_app(settings: Settings) -> WorkerApp:
     app = WorkerApp(
         settings.group,
         kafka=kafka,
+        logdir=settings.logdir,
         watchdog=watchdog,
         bulk_topics={topics.images},
         broker=[URL(f"kafka://{broker}") for broker in settings.kafka_host.split(",")],

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -11,6 +12,8 @@ from faust.types import TP, TopicT
 from yarl import URL
 
 from worker.broker import Broker
+from worker.errors import WorkerError
+from worker.preflight import check_logdir, check_port
 from worker.transport import Consumer, Transport
 from worker.watchdog import Watchdog, loop_problem
 
@@ -27,12 +30,14 @@ class WorkerApp(faust.App):
         self,
         *args: Any,
         kafka: Broker,
+        logdir: Path,
         watchdog: Watchdog,
         bulk_topics: set[str],
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self._kafka = kafka
+        self._logdir = logdir
         self._watchdog = watchdog
         self.images_transport = Transport(self.conf.broker_consumer, self, bulk_topics=bulk_topics)
         self.transport = self.images_transport
@@ -45,9 +50,18 @@ class WorkerApp(faust.App):
         """Have a broker with topics; Faust's own first start makes folders that nothing uses."""
         self._watchdog.add(loop_problem(self.loop), BLOCKED_S)
         self._watchdog.start()
-        await asyncio.to_thread(self._kafka.start)
+        try:
+            await asyncio.to_thread(self._prepare)
+        except WorkerError as error:
+            raise SystemExit(f"Error: {error}") from error  # one message, no traceback
         brokers = self._kafka.bootstrap.split(",")
         self.images_transport.url = [URL(f"kafka://{broker}") for broker in brokers]
+
+    def _prepare(self) -> None:
+        check_logdir(self._logdir)
+        if self.conf.web_enabled:
+            check_port(str(self.conf.web_bind), self.conf.web_port)
+        self._kafka.start()
 
     async def on_started_init_extra_services(self) -> None:
         """Start our services."""

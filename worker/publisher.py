@@ -66,9 +66,11 @@ class Publisher(mode.Service):
 
     async def on_stop(self) -> None:
         """Deliver what is still queued, for at most five seconds."""
-        await self.loop.run_in_executor(None, self._producer.flush, FLUSH_S)
+        await asyncio.to_thread(self._producer.flush, FLUSH_S)
         self._is_closing.set()
-        await self.loop.run_in_executor(None, self._poller.join)
+        await asyncio.to_thread(self._poller.join)
+        self._producer.purge()
+        await asyncio.to_thread(self._producer.close)
 
     def _poll(self) -> None:
         while not self._is_closing.is_set():

@@ -196,7 +196,11 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         settings = Settings(**worker, training=training)
     except ValidationError as error:
-        problems += [_problem(detail, sources) for detail in error.errors()]
+        problems += [
+            _problem(detail, sources)
+            for detail in error.errors()
+            if not detail["loc"] or detail["loc"][0] in sources  # not what derives from them
+        ]
     if training:
         try:
             trainer.Params.validate_all(training)

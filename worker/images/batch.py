@@ -1,5 +1,6 @@
 """Some messages on their way through the worker together, from records to what is published."""
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from worker.images.model import Model
 
 __all__ = ["Batch", "answers", "classify", "decode_batch"]
+
+logger = logging.getLogger(__name__)
 
 Record: TypeAlias = ConsumerRecord[bytes, bytes]
 
@@ -54,12 +57,19 @@ def decode_batch(
     letters: list[Outgoing] = []
     for record in records:
         try:
-            for image in decode(record, limits):
-                # one at a time: of large images only the fitted copies pile up
-                images.append(model.fit(image.pixels))
-                sources.append((record, image.id))
+            # of large images only the fitted copies pile up
+            fitted = [(image.id, model.fit(image.pixels)) for image in decode(record, limits)]
         except BadImage as problem:
             letters.append(dead_letter(dead_letters_topic, record, problem))
+        except MemoryError:
+            raise  # the worker's own trouble, not the message's
+        except Exception as error:  # the worker must not end, start again, and meet it again
+            logger.exception("partition=%d offset=%d: unforeseen", record.partition, record.offset)
+            unforeseen = BadImage("undecodable", f"decoding failed: {error!r}")
+            letters.append(dead_letter(dead_letters_topic, record, unforeseen))
+        else:
+            sources += [(record, image_id) for image_id, _ in fitted]
+            images += [pixels for _, pixels in fitted]
     return Batch(model, sources, images, letters)
 
 

@@ -141,6 +141,22 @@ async def test_every_image_is_answered_and_then_acknowledged(way: Way) -> None:
     assert dict(letter.headers)["reason"] == b"undecodable"
 
 
+async def test_an_unforeseen_error_of_one_message_stops_nothing(way: Way) -> None:
+    """It would end the worker at each of its starts; the message becomes a dead letter."""
+
+    def fit(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if pixels[0, 1]:
+            raise RuntimeError("never seen")
+        return pixels
+
+    way.model.fit = fit  # type: ignore[method-assign]
+    await way.put(image(2), orjson.dumps({"image": [[0, 1], [0, 0]]}), image(1))
+    await way.until_acknowledged(1)
+    *predictions, letter = way.publisher.messages
+    assert [orjson.loads(m.value or b"")["label"] for m in predictions] == ["two", "one"]
+    assert b"never seen" in (dict(letter.headers)["error"] or b"")
+
+
 async def test_what_was_confirmed_is_counted(way: Way) -> None:
     """Images, predictions, and dead letters by their reason."""
     await way.put(image(2), b"no image", image(1), b"")
