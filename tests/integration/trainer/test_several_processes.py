@@ -1,6 +1,5 @@
-"""Data-parallel training under torchrun: the same weights as one process, also after a death."""
+"""Several processes give the weights of one, and a killed one resumes to the same weights."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -103,19 +102,6 @@ def dying(self, flag):
 distributed.Group.any = dying
 main()
 """
-
-
-def test_a_killed_process_is_started_again_and_the_run_goes_on(
-    alone: dict[str, torch.Tensor], digits: Path, tmp_path: Path, environment: dict[str, str]
-) -> None:
-    """Kill -9 of one of two in the second epoch: torchrun restarts both, same weights."""
-    (tmp_path / "dying.py").write_text(DYING)
-    program = ["dying.py", "train", "--data", str(digits), "--logdir", "killed", *WORDS]
-    done = torchrun(tmp_path, environment, [*program, "--set", SMALL_NET], restarts=1)
-    assert done.returncode == 0, done.stderr
-    assert "resumed after epoch 1" in done.stdout + done.stderr
-    assert_alike(alone, weights(tmp_path / "killed"))
-    assert os.environ.get("WORLD_SIZE") is None
 
 
 def test_one_process_killed_at_any_step_resumes_bit_for_bit(
