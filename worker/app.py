@@ -47,6 +47,8 @@ STREAM_BUFFER_BUNDLES = 8
 TRAINING_SHARE_OF_STOP = 0.6
 """Of the time that a worker has to stop; the rest is for what follows."""
 COORDINATOR_S = 10.0
+FOLLOW_S = 2.0
+"""How often a worker looks whether it serves what is deployed."""
 
 
 def create_app(settings: Settings) -> WorkerApp:
@@ -123,12 +125,14 @@ def create_app(settings: Settings) -> WorkerApp:
         connection=lambda: {"bootstrap_servers": kafka.bootstrap, "client_id": worker_id},
     )
 
-    async def restore() -> None:
+    async def follow() -> None:
         """Serve what is deployed, once no later deployment can be missed."""
         await broadcast.positioned.wait()
-        await every_worker.restore()
+        while not app.should_stop:
+            await every_worker.follow()
+            await app.sleep(FOLLOW_S)
 
-    app.task(restore)
+    app.task(follow)
     app.begin_stop = runner.begin_stop
     app.services = [publisher, pipeline, runner, broadcast, *bridges(settings, kafka, topics)]
     watchdog.add(coordinator_problem(app), COORDINATOR_S)

@@ -62,15 +62,15 @@ class EveryWorker:
             case _:
                 pass  # one worker does the others, and a second delivery is done already
 
-    async def restore(self) -> None:
-        """Serve what was deployed when this worker started, and say so.
+    async def follow(self) -> None:
+        """Serve what is deployed where this worker does not yet, and say so.
 
         Raises:
             Exception: What the broker's client raises when the answer cannot be delivered.
         """
         key = self._events.worker
         try:
-            model = await self._deployment.restore()
+            model = await self._deployment.follow()
         except WorkerError as error:
             await self._events.publish("reload-failed", key=key, reason=str(error))
         else:

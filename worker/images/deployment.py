@@ -1,7 +1,7 @@
 """Which checkpoint is served, and the one before: `deployed.json` in the log directory.
 
 Every worker that shares the directory does the same commands in the same order, each at its own
-pace. So each command carries its place in that order, and one that is behind the record never
+pace. So each command carries its place in that order, and one that is not ahead of the record never
 overwrites it: that worker goes straight to what the record says.
 """
 
@@ -61,24 +61,31 @@ class Deployment:
         self._predictor = predictor
         self._load = load
         self._one_at_a_time = asyncio.Lock()
+        self._order: Order | None = None
+        """The record's place in the order when this worker last did what it says, or tried."""
         self.current: Deployed | None = None
         self.state: State = "restoring"
         """"waiting": nothing was ever deployed; "failed": what is deployed could not be served."""
 
-    async def restore(self) -> Deployed | None:
-        """Serve what the record says, when there is one.
+    async def follow(self) -> Deployed | None:
+        """Serve what the record says where this worker does not yet, and return it.
+
+        A worker does so at its start, and now and then: a command may be too early for it to hear
+        and too late for the record that it read.
 
         Raises:
             WorkerError: the record or its checkpoint is damaged, and how.
         """
         async with self._one_at_a_time:
-            self.state = "failed"
+            if self.state == "restoring":
+                self.state = "failed"
             record = await asyncio.to_thread(self._read)
             if record is None:
                 self.state = "waiting"
-            else:
-                await self._serve(record.current.checkpoint, record.current.job)
-        return self.current
+                return None
+            if self._order is not None and record.order <= self._order:
+                return None
+            return await self._serve_record(record)
 
     async def reload(self, checkpoint: str, *, job: str | None, order: Order) -> Deployed:
         """Serve a checkpoint, given by its path in the log directory.
@@ -88,11 +95,9 @@ class Deployment:
         """
         async with self._one_at_a_time:
             record = await asyncio.to_thread(self._read)
-            if record is not None and record.order > order:
-                return await self._serve(record.current.checkpoint, record.current.job)
-            deployed = await self._serve(checkpoint, job or Path(checkpoint).parts[0])
-            await asyncio.to_thread(self._record, deployed, order)
-            return deployed
+            if record is not None and record.order >= order:  # another worker was faster
+                return await self._serve_record(record)
+            return await self._deploy(checkpoint, job or Path(checkpoint).parts[0], order)
 
     async def rollback(self, *, order: Order) -> Deployed:
         """Serve the checkpoint that was served before the current one.
@@ -103,18 +108,29 @@ class Deployment:
         async with self._one_at_a_time:
             record = await asyncio.to_thread(self._read)
             if record is not None and record.order >= order:  # another worker was faster
-                return await self._serve(record.current.checkpoint, record.current.job)
+                return await self._serve_record(record)
             if record is None or record.previous is None:
                 raise BadCommand(
                     "there is no earlier model to go back to; deploy one with reload-checkpoint"
                 )
-            deployed = await self._serve(record.previous.checkpoint, record.previous.job)
-            await asyncio.to_thread(self._record, deployed, order)
-            return deployed
+            return await self._deploy(record.previous.checkpoint, record.previous.job, order)
 
     def as_metric(self) -> dict[str, float]:
         """Return 1 under the sha256 of what is served."""
         return {self.current.sha256: 1.0} if self.current else {}
+
+    async def _serve_record(self, record: Record) -> Deployed:
+        if self.current == record.current:
+            self._order = record.order
+            return record.current
+        self._order = record.order  # also when it fails: it is not tried again every few seconds
+        return await self._serve(record.current.checkpoint, record.current.job)
+
+    async def _deploy(self, checkpoint: str, job: str, order: Order) -> Deployed:
+        deployed = await self._serve(checkpoint, job)
+        await asyncio.to_thread(self._record, deployed, order)
+        self._order = order
+        return deployed
 
     async def _serve(self, checkpoint: str, job: str) -> Deployed:
         path = self._inside(checkpoint)

@@ -68,15 +68,39 @@ async def test_a_worker_that_starts_takes_the_deployed_model(logdir: Path) -> No
     """What is deployed survives a restart."""
     await Worker(logdir).deployment.reload("b/3.pt", job=None, order=(1, 0))
     worker = Worker(logdir)
-    deployed = await worker.deployment.restore()
+    deployed = await worker.deployment.follow()
     assert deployed is not None
     assert (deployed.job, deployed.checkpoint, worker.epoch) == ("b", "b/3.pt", 3)
+
+
+async def test_a_worker_that_missed_a_command_catches_up(logdir: Path) -> None:
+    """It looks at the record now and then, and does once what it says."""
+    told, missed = Worker(logdir), Worker(logdir)
+    for worker in (told, missed):
+        await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
+    await told.deployment.reload("b/3.pt", job=None, order=(2, 1))
+    followed = await missed.deployment.follow()
+    assert followed is not None
+    assert (followed.job, missed.epoch) == ("b", 3)
+    assert await missed.deployment.follow() is None
+    assert await told.deployment.follow() is None
+
+
+async def test_a_record_that_cannot_be_served_is_tried_once(logdir: Path) -> None:
+    """The next try comes with the next command."""
+    await Worker(logdir).deployment.reload("b/3.pt", job=None, order=(1, 0))
+    (logdir / "b" / "3.pt").unlink()
+    worker = Worker(logdir)
+    with pytest.raises(BadCommand, match="no such file"):
+        await worker.deployment.follow()
+    assert await worker.deployment.follow() is None
+    assert worker.deployment.state == "failed"
 
 
 async def test_a_first_start_has_nothing_to_take(logdir: Path) -> None:
     """Without a record there is no model, and images wait."""
     worker = Worker(logdir)
-    assert await worker.deployment.restore() is None
+    assert await worker.deployment.follow() is None
     with pytest.raises(WorkerError, match="before there is a model"):
         _ = worker.predictor.model
 
@@ -109,7 +133,7 @@ async def test_every_worker_ends_with_the_last_command(logdir: Path) -> None:
         await worker.deployment.rollback(order=(3, 2))
         assert worker.epoch == 1
     late = Worker(logdir)
-    await late.deployment.restore()
+    await late.deployment.follow()
     assert late.epoch == 1
 
 
@@ -134,7 +158,7 @@ async def test_a_bad_checkpoint_leaves_the_old_model(logdir: Path) -> None:
     with pytest.raises(BadCommand, match="no such file"):
         await worker.deployment.reload("a/9.pt", job=None, order=(2, 1))
     restarted = Worker(logdir)
-    await restarted.deployment.restore()
+    await restarted.deployment.follow()
     assert (worker.epoch, restarted.epoch) == (1, 1)
 
 
@@ -142,4 +166,4 @@ async def test_a_damaged_record_is_named(logdir: Path) -> None:
     """The error has the file's name and what to do."""
     (logdir / "deployed.json").write_text("{}")
     with pytest.raises(WorkerError, match=r"deployed\.json: is damaged"):
-        await Worker(logdir).deployment.restore()
+        await Worker(logdir).deployment.follow()
