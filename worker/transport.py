@@ -86,8 +86,9 @@ class Consumer(driver.Consumer):
                 if self.should_stop or self.app.consumer_generation_id != generation:
                     return
                 if not self.flow_active:
-                    # Faust would go back to the committed offsets here, and what is in hand
-                    # could not be committed any more; it does so after every rebalance anyway.
+                    # What was fetched is read again. The windows stay: what is in hand is still
+                    # to be committed, and `perform_seek` here would forget it.
+                    await super().perform_seek()
                     return
                 self._windows.setdefault(tp, Window()).open(message.offset)
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))

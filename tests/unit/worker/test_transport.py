@@ -139,12 +139,20 @@ async def test_what_is_in_hand_when_the_flow_stops_is_still_committed(made: Cons
 
     made._wait_next_records = fetch  # type: ignore[method-assign]
     made.highwater = lambda tp: 0  # type: ignore[method-assign]
+    sought: list[str] = []
+
+    async def seek_to_committed() -> dict[TP, int]:
+        sought.append("committed")
+        return {}
+
+    made.seek_to_committed = seek_to_committed  # type: ignore[method-assign]
     delivered = made.getmany(1.0)
     made.resume_flow()
     _, first = await anext(delivered)
     first.tracked = True
     made.stop_flow()
     assert [message async for message in delivered] == []
+    assert sought == ["committed"]
     made.ack(first)
     assert made._new_offset(IMAGES) == BUNDLE_RECORDS
 
