@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ FORMAT = "1"
 RELEASE_AFTER_BYTES = 256 * 2**20
 Image = NDArray[np.uint8]
 Shape = tuple[int, int, int]
+
+
+class OtherShapeError(ValueError):
+    """An image of another size or channel count than asked for; `shape` is the one it has."""
+
+    def __init__(self, path: Path, shape: Iterable[int], expected: Shape) -> None:
+        self.shape = tuple(shape)
+        super().__init__(f"{path} is {_words(self.shape)}, not {_words(expected)}")
 
 
 class ImageMap:
@@ -75,12 +84,20 @@ def open_images(table: Table, shape: Shape, *, resize: bool = False) -> ImageMap
         DataError: With every file that is missing, no image, or of another size or channel count.
     """
     whole = (len(table.files), *shape)
-    name = f"images-{fingerprint(table, (*shape, int(resize)))}.u8"
+    read = partial(read_image, shape=shape, resize=resize)
+    try:
+        name = f"images-{fingerprint(table, (*shape, int(resize)))}.u8"
+    except DataError as missing:
+        there = [name for name in table.files if (table.path.parent / name).exists()]
+        errors = _decoded(replace(table, files=tuple(there)), read, shape, lambda *_: None)
+        raise DataError("bad data", [*missing.findings, *map(str, errors)]) from missing
     for folder in _cache_folders(table):
         path = folder / name
         if path.exists() and path.stat().st_size == int(np.prod(whole)):
             return ImageMap(path, whole)
-    path = _build(table, partial(read_image, shape=shape, resize=resize), shape, name)
+    if not table.files:
+        raise DataError("bad data", [f"{table.path} lists no image that can be used"])
+    path = _build(table, read, shape, name)
     return ImageMap(path, whole)
 
 
@@ -130,7 +147,7 @@ def read_image(path: Path, shape: Shape, *, resize: bool = False) -> Image:
     if resize and image.shape[2] == shape[2]:
         image = _resized(image, shape)
     if image.shape != shape:
-        raise ValueError(f"{path} is {_words(image.shape)}, not {_words(shape)}")
+        raise OtherShapeError(path, image.shape, shape)
     channels = slice(None, None, -1) if shape[2] == 3 else slice(None)
     return np.asarray(image[:, :, channels], dtype=np.uint8)
 
@@ -149,17 +166,13 @@ def _build(table: Table, read: Callable[[Path], Image], shape: Shape, name: str)
     image_bytes = int(np.prod(shape))
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix="building-")
     try:
-        findings = []
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            starts = range(0, len(table.files), CHUNK)
-            for start, (pixels, wrong) in zip(
-                starts, pool.map(lambda at: _chunk(table, at, read, shape), starts), strict=True
-            ):
-                # Written, not mapped: dirty pages of a map would count as this process's memory.
-                os.pwrite(descriptor, pixels, start * image_bytes)
-                findings += wrong
-        if findings:
-            raise DataError("bad data", findings)
+        # Written, not mapped: dirty pages of a map would count as this process's memory.
+        errors = _decoded(
+            table, read, shape,
+            lambda start, pixels: os.pwrite(descriptor, pixels, start * image_bytes),
+        )  # fmt: skip
+        if errors:
+            raise DataError("bad data", [*_remedy(errors, table, shape), *map(str, errors)])
         os.fsync(descriptor)
         for old in folder.glob("images-*.u8"):
             old.unlink(missing_ok=True)
@@ -170,18 +183,51 @@ def _build(table: Table, read: Callable[[Path], Image], shape: Shape, name: str)
     return folder / name
 
 
+def _decoded(
+    table: Table,
+    read: Callable[[Path], Image],
+    shape: Shape,
+    take: Callable[[int, bytes], object],
+) -> list[ValueError]:
+    """Hand the pixels of all files on, a chunk at a time, and return what is wrong with any."""
+    errors = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        starts = range(0, len(table.files), CHUNK)
+        for start, (pixels, wrong) in zip(
+            starts, pool.map(lambda at: _chunk(table, at, read, shape), starts), strict=True
+        ):
+            take(start, pixels)
+            errors += wrong
+    return errors
+
+
+def _remedy(errors: list[ValueError], table: Table, expected: Shape) -> list[str]:
+    """Return which params to set when all images have one and the same other shape."""
+    shapes = {error.shape if isinstance(error, OtherShapeError) else None for error in errors}
+    shape = shapes.pop()
+    if len(errors) < len(table.files) or shapes or shape is None:
+        return []
+    height, width, channels = shape
+    words = [f"image_height={height}", f"image_width={width}"] if shape[:2] != expected[:2] else []
+    if channels != expected[2]:
+        if channels not in {1, 3}:
+            return []
+        words.append(f"is_image_color={'true' if channels == 3 else 'false'}")
+    return [f"all images of {table.path} are {_words(shape)}: set {' and '.join(words)}"]
+
+
 def _chunk(
     table: Table, start: int, read: Callable[[Path], Image], shape: Shape
-) -> tuple[bytes, list[str]]:
+) -> tuple[bytes, list[ValueError]]:
     files = table.files[start : start + CHUNK]
     pixels = np.zeros((len(files), *shape), dtype=np.uint8)
-    findings = []
+    errors = []
     for row, name in enumerate(files):
         try:
             pixels[row] = read(table.path.parent / name)
         except ValueError as error:
-            findings.append(str(error))
-    return pixels.tobytes(), findings
+            errors.append(error)
+    return pixels.tobytes(), errors
 
 
 def _cache_folders(table: Table) -> Iterator[Path]:

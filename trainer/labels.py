@@ -21,15 +21,17 @@ class Table:
         path: The file.
         files: Image file names, relative to the table's folder.
         labels: A label each, numbers in their shortest form.
+        findings: What is wrong with the rows that were left out.
     """
 
     path: Path
     files: tuple[str, ...]
     labels: tuple[str, ...]
+    findings: tuple[str, ...] = ()
 
 
 def read_table(folder: Path) -> Table:
-    """Read `folder/info.csv`.
+    """Read `folder/info.csv`; rows that cannot be used are left out and told in `findings`.
 
     Raises:
         DataError: It is not there, is no such table, or lists nothing.
@@ -37,7 +39,9 @@ def read_table(folder: Path) -> Table:
     path = folder / "info.csv"
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            rows = list(reader)
     except FileNotFoundError as error:
         text = f"{path} is not there; it needs the columns {' and '.join(COLUMNS)}"
         raise DataError("bad data", [text]) from error
@@ -50,22 +54,23 @@ def read_table(folder: Path) -> Table:
         there = ", ".join(str(column) for column in rows[0])
         text = f"{path} lacks the column {' and '.join(missing)}; it has {there}"
         raise DataError("bad data", [text])
-    _check_rows(path, rows)
+    wrong = [_wrong(row) for row in rows]
+    good = [row for row, why in zip(rows, wrong, strict=True) if not why]
     return Table(
-        path, tuple(row["files"] for row in rows), tuple(_label(row["type"]) for row in rows)
+        path,
+        tuple(row["files"] for row in good),
+        tuple(_label(row["type"]) for row in good),
+        tuple(f"{path} line {line}: {why}" for line, why in enumerate(wrong, 2) if why),
     )
 
 
-def _check_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
-    findings = []
-    for line, row in enumerate(rows, 2):
-        name, label = row["files"], row["type"]
-        if not name or not label or not label.strip():
-            findings.append(f"{path} line {line}: file or type is empty")
-        elif PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
-            findings.append(f"{path} line {line}: {name!r} is outside the split's folder")
-    if findings:
-        raise DataError("bad data", findings)
+def _wrong(row: dict[str, str]) -> str | None:
+    name, label = row["files"], row["type"]
+    if not name or not label or not label.strip():
+        return "file or type is empty"
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
+        return f"{name!r} is outside the split's folder"
+    return None
 
 
 def _label(text: str) -> str:

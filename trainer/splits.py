@@ -65,7 +65,7 @@ def open_split(
         raise DataError("bad data", [f"kind is {kind!r}; allowed: train, test"])
     root = Path(datadir)
     table = read_table(root / kind)
-    findings: list[str] = []
+    findings = list(table.findings)
     try:
         if names is None:
             known = table if kind == "train" else read_table(root / "train")
