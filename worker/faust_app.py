@@ -77,8 +77,7 @@ class WorkerApp(faust.App):
     async def on_shutdown(self) -> None:
         """Stop the embedded broker when everything that talks to it has stopped."""
         await super().on_shutdown()
-        await asyncio.to_thread(self._kafka.stop)
-        self._watchdog.stop()
+        await asyncio.to_thread(self._kafka.stop)  # the watchdog goes on: a thread may still hang
 
     def partitions_of(self, topic: str) -> list[int]:
         """Return which partitions of a topic are this worker's now."""

@@ -108,7 +108,10 @@ def loop_problem(loop: asyncio.AbstractEventLoop) -> Check:
         if not has_answered.is_set():
             return "the event loop is blocked"
         has_answered.clear()
-        loop.call_soon_threadsafe(has_answered.set)
+        try:
+            loop.call_soon_threadsafe(has_answered.set)
+        except RuntimeError:  # it is closed: the worker stops, and that has a check of its own
+            has_answered.set()
         return None
 
     return check

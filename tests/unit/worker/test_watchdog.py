@@ -102,3 +102,12 @@ async def test_a_blocked_loop_is_noticed() -> None:
     assert check() == "the event loop is blocked"
     await asyncio.sleep(0)
     assert check() is None
+
+
+def test_a_closed_loop_is_no_blocked_one() -> None:
+    """A worker that has stopped is looked at until its process ends."""
+    loop = asyncio.new_event_loop()
+    check = loop_problem(loop)
+    loop.close()
+    assert check() is None
+    assert check() is None
