@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from trainer.checkpoints import Checkpoint, load_checkpoint, write_checkpoint
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, TrainerError
 from trainer.observers import Saved
 
 logger = logging.getLogger(__name__)
@@ -128,6 +128,22 @@ class CheckpointFolder:
         for other in self.path.glob("epoch-*-batch-*.pt"):
             if other.stem < path.stem:
                 other.unlink(missing_ok=True)
+
+
+def writable(logdir: str | Path) -> Path:
+    """Return a run's folder, made when it is not there, having tried to write to it.
+
+    Raises:
+        TrainerError: It cannot be written.
+    """
+    logdir = Path(logdir)
+    try:
+        logdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=logdir):
+            return logdir
+    except OSError as error:
+        text = f"logdir {logdir} cannot be written ({error.strerror}); choose another folder"
+        raise TrainerError(text) from error
 
 
 def _link(source: Path, target: Path) -> None:

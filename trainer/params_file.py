@@ -17,12 +17,13 @@ def read_params(
     """Return params as they were given, and for each key where its value came from.
 
     Args:
-        file: A `.toml` or `.json` file with the published keys at its top level, or None.
+        file: A `.toml` or `.json` file with the published keys at its top level, or None. Its table
+            `[worker]` is the worker's, so that both can share a file, and is left out.
         settings: `key=value` words, which win over the file. A value is JSON where it can be read
             as such, else text; `optim_kwargs.momentum=0.9` sets one entry of a dict.
 
     Raises:
-        ParamsError: The file cannot be read, or a word has no `=`.
+        ParamsError: The file is neither TOML nor JSON or cannot be read, or a word has no `=`.
     """
     params = _read(file) if file else {}
     sources = dict.fromkeys(params, str(file))
@@ -54,6 +55,8 @@ def _value(text: str) -> Any:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    if file.suffix.lower() in {".yaml", ".yml"}:
+        raise ParamsError("wrong params", [f"{file} is YAML; write the params as TOML or JSON"])
     try:
         text = file.read_text(encoding="utf-8")
         content = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
@@ -61,4 +64,6 @@ def _read(file: Path) -> dict[str, Any]:
         raise ParamsError("wrong params", [f"{file} cannot be read: {error}"]) from error
     if not isinstance(content, dict):
         raise ParamsError("wrong params", [f"{file} holds no table of keys and values"])
+    if isinstance(content.get("worker"), dict):
+        del content["worker"]
     return content

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from trainer.board import Board
-from trainer.checkpoint_folder import CheckpointFolder
+from trainer.checkpoint_folder import CheckpointFolder, writable
 from trainer.classifier import Logits, assemble
 from trainer.dataset import Batches
 from trainer.distributed import Group, is_restarted, joined
@@ -64,8 +64,10 @@ def fit(
         ParamsError: The params are wrong; nothing was read.
         DataError: The data is bad; nothing was trained.
         CheckpointError: The checkpoint to resume from does not fit, or the last was not written.
+        TrainerError: `logdir` cannot be written; nothing was read.
     """
     params = Params.validate_all(params)
+    logdir = writable(logdir)
     with joined(params.device) as group:
         if group.size > 1 and params.gradient_accumulation > 1:
             finding = (
@@ -82,7 +84,7 @@ def fit(
             "train_torchmetrics": ConfusionMeter(params.n_classes),
             "test_torchmetrics": scores,
         }
-        run = Assembly(params, group, Path(logdir), train_split, test_split)
+        run = Assembly(params, group, logdir, train_split, test_split)
         return run.go(
             model, Logits(model), steps.train_step, steps.test_step, meters,
             observers=observers, resume=resume, should_stop=should_stop,
@@ -125,15 +127,17 @@ def train(  # noqa: PLR0917 - the published signature
         ParamsError: The params are wrong; nothing was read.
         DataError: The data is bad; nothing was trained.
         CheckpointError: The checkpoint to resume from does not fit, or the last was not written.
+        TrainerError: `logdir` cannot be written; nothing was read.
     """
     params = Params.validate_all(params)
     if params.precision == "float16":
         finding = "precision: float16 needs gradient scaling, which only the default steps have"
         raise ParamsError("wrong params", [finding])
+    logdir = writable(logdir)
     with joined(params.device) as group:
         splits = _opened(params, datadir, group)
         watching = [ProgressBar(params.mode)] if observers is None else observers
-        result = Assembly(params, group, Path(logdir), *splits).go(
+        result = Assembly(params, group, logdir, *splits).go(
             model, model, train_step, test_step, kwargs,
             observers=watching, resume=resume, should_stop=should_stop,
         )  # fmt: skip

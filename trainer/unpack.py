@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import DataError
+from trainer.errors import DataError, TrainerError
 
 PREFIXES = {"train": ("train",), "test": ("test", "t10k")}
 UBYTE = 0x08
@@ -35,6 +35,7 @@ def save_data(source: str | Path = ".", datadir: str | Path = "data") -> dict[st
     Raises:
         DataError: A file is not there, is cut short, has a wrong magic number, or images and
             labels do not match; everything found in any file is listed, and nothing is written.
+        TrainerError: `datadir` cannot be written.
     """
     splits: dict[str, tuple[Bytes, Bytes]] = {}
     findings: list[str] = []
@@ -46,7 +47,11 @@ def save_data(source: str | Path = ".", datadir: str | Path = "data") -> dict[st
     if findings:
         raise DataError(f"the idx files in {source} cannot be unpacked", findings)
     for kind, (images, labels) in splits.items():
-        write_split(Path(datadir) / kind, images, [str(label) for label in labels])
+        try:
+            write_split(Path(datadir) / kind, images, [str(label) for label in labels])
+        except OSError as error:
+            text = f"{Path(datadir) / kind} cannot be written ({error.strerror})"
+            raise TrainerError(f"{text}; choose another folder") from error
     return {kind: len(labels) for kind, (_, labels) in splits.items()}
 
 

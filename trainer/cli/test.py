@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainer.cli.group import data_option
-from trainer.errors import DataError
 
 if TYPE_CHECKING:
     from trainer.evaluation import Evaluation, Prediction
@@ -62,7 +61,8 @@ def _table(result: Evaluation) -> Iterator[str]:
 def predict(*, checkpoint: Path, images: tuple[str, ...], form: str, output: Any) -> None:
     """Predict IMAGES (files, folders, globs) with CHECKPOINT.
 
-    A file that is no image of the model's size gets a row with its error; then the exit code is 3.
+    A file that is missing or no image of the model's size, and a folder or glob without images,
+    gets a row with its error; then the exit code is 3.
     """
     from trainer.evaluation import predict as run  # noqa: PLC0415 - the help must not wait
 
@@ -79,11 +79,9 @@ def predict(*, checkpoint: Path, images: tuple[str, ...], form: str, output: Any
 def image_files(words: Iterable[str]) -> list[Path]:
     """Return the files that words name: files as they are, folders' images, globs' matches.
 
-    Raises:
-        DataError: A word names nothing.
+    A word that names nothing is returned as it is, so that it gets a row with its error.
     """
     found: list[Path] = []
-    nothing = []
     for word in words:
         path = Path(word)
         if path.is_dir():
@@ -92,11 +90,7 @@ def image_files(words: Iterable[str]) -> list[Path]:
             files = [path]
         else:
             files = [Path(one) for one in sorted(glob(word, recursive=True))]  # noqa: PTH207
-        if not files:
-            nothing.append(f"{word}: no such file, no image in it, or no match")
-        found += files
-    if nothing:
-        raise DataError("nothing to predict", nothing)
+        found += files or [path]
     return found
 
 

@@ -54,11 +54,20 @@ def test_a_file_that_is_no_image_gets_a_row_and_an_exit_code(
     assert "is no image" in bad["error"]
     assert done.returncode == 3
     assert trainer("predict", "logs/checkpoints/best.pt", "none*.png").returncode == 3
+    words = ("missing.png", files[0], "none*.png", "--format", "jsonl")
+    missing, good, no_match = map(
+        json.loads, trainer("predict", "logs/checkpoints/best.pt", *words).stdout.splitlines()
+    )
+    assert "missing.png cannot be read" in missing["error"]
+    assert good["label"]
+    assert no_match["file"] == "none*.png"
 
 
 def test_params_come_from_a_file_and_from_words(trainer: Run, tmp_path: Path) -> None:
     """--set wins over the file, the file over the default, and `params` says which it was."""
-    (tmp_path / "params.toml").write_text("batch_size = 64\n[optim_kwargs]\nmomentum = 0.5\n")
+    (tmp_path / "params.toml").write_text(
+        "batch_size = 64\n[optim_kwargs]\nmomentum = 0.5\n[worker]\nx = 1\n"
+    )
     words = ("params", "--params", "params.toml", "--set", "optim_kwargs.nesterov=true")
     shown = trainer(*words)
     assert "batch_size = 64  (params.toml)" in shown.stdout
@@ -77,6 +86,10 @@ def test_params_come_from_a_file_and_from_words(trainer: Run, tmp_path: Path) ->
         (["evaluate", "none.pt"], 4, "none.pt cannot be read"),
         (["unpack", "."], 3, "holds no train-images-idx3-ubyte.gz"),
         (["train", "--params", "bad.toml"], 2, "cannot be read"),
+        (["train", "--params", "bad.yaml"], 2, "write the params as TOML or JSON"),
+        (["train", "--logs", "bad.toml"], 1, "Error: logdir bad.toml cannot be written ("),
+        (["train", "--logs", "/proc/x"], 1, "Error: logdir /proc/x cannot be written ("),
+        (["unpack", "idx", "bad.toml"], 1, "Error: bad.toml/train cannot be written ("),
     ],
 )
 def test_mistakes_have_exit_codes_and_no_traceback(
@@ -84,6 +97,8 @@ def test_mistakes_have_exit_codes_and_no_traceback(
 ) -> None:
     """2 for params and usage, 3 for data, 4 for checkpoints; one message, never a traceback."""
     (tmp_path / "bad.toml").write_text("a = [")
+    (tmp_path / "bad.yaml").write_text("n_classes: 3")
+    write_idx_files(tmp_path / "idx", 10, 10)
     done = trainer(*words)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert text in done.stderr
