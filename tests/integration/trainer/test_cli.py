@@ -142,3 +142,39 @@ def test_a_signal_saves_and_says_how_to_go_on(
     resumed = trainer(*words, "--resume")
     assert f"resumed after epoch {epochs}" in resumed.stdout + resumed.stderr
     assert f"finished after epoch {epochs + 1}" in resumed.stdout
+
+
+def test_resume_without_a_checkpoint_says_so(trainer: Run, digits: Path) -> None:
+    """`--resume` in an empty logdir trains from scratch and warns of it in one line."""
+    done = trainer("train", "--data", digits, *FAST, "--resume", "--set", "num_epochs=1")
+    assert done.returncode == 0
+    assert "--resume: no good checkpoint in logs/checkpoints" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_start_ends_without_noise(
+    tmp_path: Path, environment: dict[str, str], number: signal.Signals
+) -> None:
+    """While torch is being imported, a signal leads to one line and 128 + its number."""
+    program = (
+        "import os, sys, threading\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == 'torch': sys.meta_path.remove(self); os.kill(os.getpid(), {number})\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from trainer.cli import main\n"
+        "main(['train'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stderr == "stopped before the first step; nothing to save\n"
+
+
+def test_the_help_of_train_has_its_examples_line_by_line(trainer: Run) -> None:
+    """Click's mark for text that keeps its lines is not shown."""
+    shown = trainer("train", "--help").stdout
+    assert "\\b" not in shown
+    assert "\n    python -m trainer train --resume\n" in shown
