@@ -158,8 +158,6 @@ def _measure(bench: Benchmark, datadir: Path, folder: Path, batch_size: int) -> 
         Contender("trainer, own step", library("float32", own=True)),
         Contender("reference (a PNG a sample)", reference(base, datadir)),
     ]
-    if (peer := lightning(base, datadir)) is not None:
-        contenders.append(Contender("Lightning", peer))
     for contender in contenders:
         contender.epoch()
     for _ in range(ROUNDS):
@@ -198,7 +196,7 @@ def bare(
     set_seeds(params.manual_seed)
     classifier = build_classifier(params)
     model: nn.Module = classifier if step else Logits(classifier)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     model.train()
     optim = torch.optim.SGD(model.parameters(), lr=params.learning_rate)
 
@@ -214,7 +212,7 @@ def bare(
             optim.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
                 loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optim.step()
             loss.item()
         return len(split) / (time.perf_counter() - began)
@@ -226,7 +224,7 @@ def own_train_step(x: Tensor, y: Tensor, model: nn.Module, optim: Any, **_: Any)
     optim.zero_grad()
     y_pred = model(x)
     loss = nn.functional.nll_loss((y_pred + 1e-7).log(), y)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optim.step()
     return loss.item(), {"accuracy": (y_pred.argmax(1) == y).float().mean().item()}
 
@@ -275,7 +273,7 @@ def reference(base: dict[str, Any], datadir: Path) -> Callable[[], float]:
             optim.zero_grad()
             y_pred = model(x)
             loss = nn.functional.nll_loss((y_pred + 1e-7).log(), y)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optim.step()
             loss.item()
             {name: float(value) for name, value in metrics(y_pred, y).items()}
@@ -283,12 +281,3 @@ def reference(base: dict[str, Any], datadir: Path) -> Callable[[], float]:
         return len(split) / (time.perf_counter() - began)
 
     return epoch
-
-
-def lightning(base: dict[str, Any], datadir: Path) -> Callable[[], float] | None:
-    """Return Lightning with a DataLoader on the same data, or None where it is not installed."""
-    try:
-        from benchmarks.lightning_peer import epochs  # noqa: PLC0415
-    except ImportError:
-        return None
-    return epochs(base, datadir)

@@ -20,7 +20,7 @@ from worker.bridge.lanes import Batch, Item, Lanes, Span
 from worker.bridge.mapping import HOPS, ORIGIN, KafkaMessage, Origin, hops_of, to_pub_sub
 from worker.bridge.pub_sub import PubSub, explain
 from worker.bridge.routes import Route
-from worker.bridge.stats import Recent, Stats
+from worker.bridge.stats import Recent, Stats, lag_of
 from worker.window import Window
 
 __all__ = ["KafkaToPubSub"]
@@ -121,7 +121,8 @@ class KafkaToPubSub:
             self._commit()
         if now > self._lag_at:
             self._lag_at = now + LAG_S
-            self._measure_lag()
+            positions = {number: window.position or 0 for number, window in self._windows.items()}
+            self.stats.lag = lag_of(self._consumer, self._route.kafka_topic, positions)
 
     def _drain(self) -> None:
         deadline = time.monotonic() + DRAIN_S
@@ -287,14 +288,6 @@ class KafkaToPubSub:
             logger.warning("route=%s commit failed: %s", self._route.name, error)
         else:
             self._committed |= moved
-
-    def _measure_lag(self) -> None:
-        lag = 0
-        for partition, window in self._windows.items():
-            one = TopicPartition(self._route.kafka_topic, partition)
-            _, high = self._consumer.get_watermark_offsets(one, cached=True) or (0, 0)
-            lag += max(0, high - (window.position or 0)) if high > 0 else 0
-        self.stats.lag = lag
 
     def _check(self, error: KafkaError) -> None:
         """Raise on an error of the topic's that will not pass."""

@@ -31,6 +31,7 @@ OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 ASK_S = 10.0
+EXTEND_IDS = 1000
 PUBLISH_S = 60.0
 
 StreamingPullRequest = types.StreamingPullRequest.pb()
@@ -95,12 +96,18 @@ class PubSub:
         call = self._acknowledge.future(request, timeout=PUBLISH_S, metadata=of(subscription))
         call.add_done_callback(done)
 
-    def extend(self, subscription: str, ack_ids: Sequence[str], seconds: int) -> Any:
-        """Set the time left to acknowledge messages; 0 gives them back. Returns the future call."""
-        request = types.ModifyAckDeadlineRequest.pb()(
-            subscription=subscription, ack_ids=ack_ids, ack_deadline_seconds=seconds
-        )
-        return self._extend.future(request, timeout=ASK_S, metadata=of(subscription))
+    def extend(self, subscription: str, ack_ids: Sequence[str], seconds: int) -> list[Any]:
+        """Set the time left to acknowledge messages, 0 to give back. Returns the future calls."""
+        requests = [
+            types.ModifyAckDeadlineRequest.pb()(
+                subscription=subscription,
+                ack_ids=ack_ids[start : start + EXTEND_IDS],
+                ack_deadline_seconds=seconds,
+            )
+            for start in range(0, len(ack_ids), EXTEND_IDS)
+        ]
+        metadata = of(subscription)
+        return [self._extend.future(one, timeout=ASK_S, metadata=metadata) for one in requests]
 
     def streaming_pull(self, subscription: str, requests: Iterator[Any]) -> Any:
         """Return the responses of a streaming pull; `cancel()` ends it."""

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from google.pubsub_v1 import types
 
 from worker.bridge.errors import BridgeError
+from worker.bridge.leases import Leases
 from worker.bridge.mapping import from_pub_sub, hops_of, origin_of
 from worker.bridge.pub_sub import PubSub, explain
 from worker.bridge.routes import Route
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 StreamingPullRequest = types.StreamingPullRequest.pb()
 
 LEASE_S = 60
-EXTEND_AFTER_S = 20.0
 HOLD_BACK_S = 600
 """The longest lease of Pub/Sub; for messages that Kafka does not take as it is set up."""
 ACK_IDS = 1000
@@ -46,6 +46,8 @@ MAX_OUTSTANDING = 20_000
 MAX_OUTSTANDING_BYTES = 64 * 1024 * 1024
 MAX_MESSAGE_BYTES = 100_000_000  # what Kafka takes is Kafka's to say
 
+USUAL_ENDS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""How streams end, now and then."""
 TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
@@ -83,7 +85,7 @@ class PubSubToKafka:
                 "error_cb": self._on_kafka_error,
             }
         )
-        self._leases: dict[str, float] = {}
+        self._leases = Leases()
         self._outstanding_bytes = 0
         self._acks: deque[str] = deque()
         self._acks_under_way = 0
@@ -91,7 +93,6 @@ class PubSubToKafka:
         self._failure: BaseException | None = None
         self._call: Any = None
         self._ending: threading.Timer | None = None
-        self._extend_at = 0.0
         self._stopping: threading.Event
 
     def run(self, stopping: threading.Event) -> None:
@@ -176,7 +177,7 @@ class PubSubToKafka:
                 self.stats.skipped += 1
                 self._acks.append(ack_id)
                 continue
-            self._leases[ack_id] = now
+            self._leases.begin(ack_id, now)
             self._produce(ack_id, name, from_pub_sub(message, self._source_place))
 
     def _is_skipped(self, attributes: Mapping[str, str]) -> bool:
@@ -239,7 +240,7 @@ class PubSubToKafka:
             ids = [self._acks.popleft() for _ in range(min(ACK_IDS, len(self._acks)))]
             self._acks_under_way += 1
             self._pub_sub.acknowledge(self._subscription, ids, partial(self._on_acked, ids))
-        self._extend_leases()
+        self._pub_sub.extend(self._subscription, self._leases.due(), LEASE_S)
         self.stats.outstanding = len(self._leases)
         if self._failure is not None:
             raise self._failure
@@ -247,7 +248,7 @@ class PubSubToKafka:
     def _on_delivery(
         self, ack_id: str, name: str, size: int, error: KafkaError | None, _message: Message | None
     ) -> None:
-        self._leases.pop(ack_id, None)
+        self._leases.end(ack_id)
         self._outstanding_bytes -= size
         if error is None:
             self._acks.append(ack_id)
@@ -276,45 +277,17 @@ class PubSubToKafka:
             self._acks.extend(ids)
         self._acks_under_way -= 1
 
-    def _extend_leases(self) -> None:
-        """Extend the leases of what Kafka has not confirmed for 20 s; the oldest come first."""
-        now = time.monotonic()
-        if now < self._extend_at:
-            return
-        self._extend_at = now + 1.0
-        due: list[str] = []
-        for ack_id, since in list(self._leases.items()):  # in one go; the other thread adds
-            if now - since < EXTEND_AFTER_S:
-                break
-            due.append(ack_id)
-        if due:
-            for ack_id in due:
-                if self._leases.pop(ack_id, None) is not None:
-                    self._leases[ack_id] = now  # last in the order again
-            for start in range(0, len(due), ACK_IDS):
-                self._pub_sub.extend(self._subscription, due[start : start + ACK_IDS], LEASE_S)
-
     def _give_back(self) -> None:
         """Let Pub/Sub deliver to someone else what Kafka did not confirm in time."""
-        left = list(self._leases)
-        for start in range(0, len(left), ACK_IDS):
-            call = self._pub_sub.extend(self._subscription, left[start : start + ACK_IDS], 0)
+        for call in self._pub_sub.extend(self._subscription, self._leases.all(), 0):
             call.exception()  # waits; a lease that stays runs out by itself
         self._producer.purge()
         self._producer.flush(1.0)
 
     def _note_outage(self, error: Any, failures: int) -> None:
         self.stats.failures += 1
-        if (
-            failures <= 1
-            and not self.stats.waiting_for
-            and error.code()
-            in (
-                grpc.StatusCode.UNAVAILABLE,
-                grpc.StatusCode.CANCELLED,
-            )
-        ):
-            return  # how streams end, now and then
+        if failures <= 1 and not self.stats.waiting_for and error.code() in USUAL_ENDS:
+            return
         problem = explain(self._subscription, error)
         if not self.stats.waiting_for:
             logger.warning("route=%s waiting_for=pubsub reason=%s", self._route.name, problem)

@@ -2,9 +2,22 @@
 
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Recent", "Stats"]
+from confluent_kafka import Consumer, TopicPartition
+
+__all__ = ["Recent", "Stats", "lag_of"]
+
+
+def lag_of(consumer: Consumer, topic: str, positions: Mapping[int, int]) -> int:
+    """Return how many messages lie behind these positions, as far as the consumer knows."""
+    lag = 0
+    for partition, position in positions.items():
+        one = TopicPartition(topic, partition)
+        _, high = consumer.get_watermark_offsets(one, cached=True) or (0, 0)
+        lag += max(0, high - position) if high > 0 else 0
+    return lag
 
 
 @dataclass

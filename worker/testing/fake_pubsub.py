@@ -8,8 +8,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Any, Self
 
 import click
@@ -17,6 +16,7 @@ import grpc
 from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 
+from worker.testing.pubsub_faults import Faults
 from worker.testing.pubsub_state import SubscriptionState, TopicState, refusal
 
 __all__ = ["FakePubSub", "Faults"]
@@ -24,26 +24,6 @@ __all__ = ["FakePubSub", "Faults"]
 STREAM_MESSAGES = 1000
 IDLE_S = 0.002
 EXPIRY_S = 0.25
-
-
-@dataclass
-class Faults:
-    """What goes wrong, changed at any time from any thread."""
-
-    publish_errors: list[grpc.StatusCode] | None = None
-    """The next publish requests fail with these, one each."""
-    publish_error_rate: float = 0.0
-    """This share of the publish requests fails with UNAVAILABLE or DEADLINE_EXCEEDED, one half
-    of them after their messages were taken, as after a lost answer."""
-    acknowledge_error_rate: float = 0.0
-    cut_streams_every_s: float | None = None
-    """A streaming pull is ended with UNAVAILABLE when it is this old."""
-    acknowledge_delay_s: float = 0.0
-    publish_delay_s: float = 0.0
-    refuse: Callable[[Any], bool] | None = None
-    """A publish request with such a message is refused as a whole with INVALID_ARGUMENT."""
-    is_down: bool = False
-    """Every request fails with UNAVAILABLE and every stream ends."""
 
 
 class FakePubSub:
