@@ -131,15 +131,17 @@ class CheckpointFolder:
 
 
 def writable(logdir: str | Path) -> Path:
-    """Return a run's folder, made when it is not there, having tried to write to it.
+    """Return a run's folder, having tried to write to it, or where it will be made.
+
+    Nothing is made yet: a run that cannot start leaves no folder behind.
 
     Raises:
         TrainerError: It cannot be written.
     """
     logdir = Path(logdir)
+    nearest = next(folder for folder in (logdir, *logdir.absolute().parents) if folder.exists())
     try:
-        logdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=logdir):
+        with tempfile.TemporaryFile(dir=nearest):
             return logdir
     except OSError as error:
         text = f"logdir {logdir} cannot be written ({error.strerror}); choose another folder"
