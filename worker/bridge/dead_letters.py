@@ -1,84 +1,140 @@
-"""Messages that Pub/Sub will never take, kept in Kafka with the reason in headers."""
+"""Messages that the other side will never take, kept in Kafka with the reason in headers."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-__all__ = ["DeadLetters"]
+__all__ = ["DeadLetter", "DeadLetters", "Kept", "source_of"]
 
 MAX_ERROR_CHARACTERS = 1000
 RETRY_S = 1.0
+CLOSE_S = 5.0
+MAX_MESSAGE_BYTES = 100_000_000  # what Kafka takes is Kafka's to say
+TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Kept(Enum):
+    """How much of a message its dead letter holds."""
+
+    WHOLE = "all of it"
+    WITHOUT_VALUE = "all but its value, for which the topic has no room"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message as it was, with why it is here and where it came from."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    reason: str
+    """One word or two: `too-large`, `refused`."""
+    error: str
+    source: Mapping[str, str]
+    """Headers that tell where it came from, such as `source-topic`."""
+
+    def as_headers(self) -> list[tuple[str, bytes | None]]:
+        """Return the message's own headers, and after them those that explain it."""
+        facts = {
+            "reason": self.reason,
+            "error": self.error[:MAX_ERROR_CHARACTERS],
+            **self.source,
+            "time": f"{time.time():.3f}",
+        }
+        return [*self.headers, *((name, text.encode()) for name, text in facts.items())]
+
+
+@dataclass(slots=True)
+class Sending:
+    """A dead letter on its way."""
+
+    letter: DeadLetter
+    headers: list[tuple[str, bytes | None]]
+    done: Callable[[Kept], None]
+    kept: Kept = Kept.WHOLE
 
 
 class DeadLetters:
     """Sends dead letters; used by one thread, which calls `poll` now and then."""
 
     def __init__(self, config: Mapping[str, Any], topic: str) -> None:
-        self._config = {**config, "enable.idempotence": True, "message.timeout.ms": 0}
+        self._config = {
+            **config,
+            "enable.idempotence": True,
+            "message.timeout.ms": 0,
+            "message.max.bytes": MAX_MESSAGE_BYTES,
+            "batch.num.messages": 1,  # the broker refuses batches, and each is to be alone
+        }
         self._topic = topic
         self._producer: Producer | None = None
+        self._again: deque[tuple[float, Sending]] = deque()
         self.outstanding = 0
 
-    def send(self, record: Message, reason: str, error: str, done: Callable[[], None]) -> None:
-        """Send a message untouched, its own headers first; `done` is called once it is kept.
+    def send(self, letter: DeadLetter, done: Callable[[Kept], None]) -> None:
+        """Send a message untouched; `done` is called once it is kept, by `poll`'s thread.
 
-        One that has no room for the headers goes without its value, which stays where the headers
-        say.
+        Where the topic has no room for its value, that stays where the headers say.
         """
-        facts = {
-            "reason": reason,
-            "error": error[:MAX_ERROR_CHARACTERS],
-            "source-topic": str(record.topic()),
-            "source-partition": str(record.partition()),
-            "source-offset": str(record.offset()),
-            "time": f"{time.time():.3f}",
-        }
-        own: Any = record.headers() or []
-        headers = [*own, *((name, text.encode()) for name, text in facts.items())]
         self.outstanding += 1
-        self._produce(record, record.value(), headers, done)
+        self._produce(Sending(letter, letter.as_headers(), done))
 
     def poll(self) -> None:
-        """Hear what the broker has confirmed."""
-        if self._producer is not None and self.outstanding:
-            self._producer.poll(0)
+        """Hear what the broker has confirmed, and try again what it has not taken."""
+        if self._producer is None or not self.outstanding:
+            return
+        self._producer.poll(0)
+        while self._again and self._again[0][0] <= time.monotonic():
+            self._produce(self._again.popleft()[1])
 
     def close(self) -> None:
         """Deliver what is still under way, for at most five seconds."""
         if self._producer is not None:
-            self._producer.flush(5.0)
+            self._producer.flush(CLOSE_S)
             self._producer = None  # its threads and connections end with it
 
-    def _produce(
-        self, record: Message, value: bytes | None, headers: Any, done: Callable[[], None]
-    ) -> None:
+    def _produce(self, sending: Sending) -> None:
         if self._producer is None:  # most bridges never need it
             self._producer = Producer(self._config)
-        report = partial(self._report, record, value, headers, done)
         try:
             self._producer.produce(
-                self._topic, value=value, key=record.key(), headers=headers, on_delivery=report
+                self._topic,
+                value=sending.letter.value if sending.kept is Kept.WHOLE else None,
+                key=sending.letter.key,
+                headers=sending.headers,  # type: ignore[arg-type] # null values, which the stub forgets
+                on_delivery=partial(self._report, sending),
             )
+        except BufferError:
+            self._try_again(sending)
         except KafkaException as error:
-            report(error.args[0], None)
+            self._report(sending, error.args[0], None)
 
-    def _report(
-        self,
-        record: Message,
-        value: bytes | None,
-        headers: Any,
-        done: Callable[[], None],
-        error: KafkaError | None,
-        _message: Message | None,
-    ) -> None:
+    def _report(self, sending: Sending, error: KafkaError | None, _message: Message | None) -> None:
         if error is None:
             self.outstanding -= 1
-            done()
-        elif value is not None:
-            self._produce(record, None, [*headers, ("value-omitted", b"true")], done)
-        else:
-            time.sleep(RETRY_S)  # the topic is not writable: better wait than lose
-            self._produce(record, None, headers, done)
+            sending.done(sending.kept)
+        elif error.code() == TOO_LARGE and sending.kept is Kept.WHOLE:
+            sending.kept = Kept.WITHOUT_VALUE
+            sending.headers.append(("value-omitted", b"true"))
+            self._produce(sending)
+        else:  # the topic is not writable: better wait than lose
+            self._try_again(sending)
+
+    def _try_again(self, sending: Sending) -> None:
+        self._again.append((time.monotonic() + RETRY_S, sending))
+
+
+def source_of(record: Message) -> dict[str, str]:
+    """Return the headers that tell where a Kafka message came from."""
+    return {
+        "source-topic": str(record.topic()),
+        "source-partition": str(record.partition()),
+        "source-offset": str(record.offset()),
+    }

@@ -14,10 +14,11 @@ from typing import Any
 import grpc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from worker.bridge.dead_letters import DeadLetters
+from worker.bridge.dead_letters import DeadLetter, DeadLetters, Kept, source_of
 from worker.bridge.errors import BridgeError
+from worker.bridge.filter import Filter
 from worker.bridge.lanes import Batch, Item, Lanes, Span
-from worker.bridge.mapping import HOPS, ORIGIN, KafkaMessage, Origin, hops_of, to_pub_sub
+from worker.bridge.mapping import ORIGIN, KafkaMessage, Origin, to_pub_sub
 from worker.bridge.pub_sub import PubSub, explain
 from worker.bridge.routes import Route
 from worker.bridge.stats import Recent, Stats, lag_of
@@ -66,8 +67,8 @@ class KafkaToPubSub:
         self._pub_sub = pub_sub
         self._topic = topic
         self._source_place = source_place
-        self._target_place = f"pubsub/{topic}"
-        self._where = {name: value.encode() for name, value in route.where.items()}
+        where = {name: value.encode() for name, value in route.where.items()}
+        self._filter = Filter(where, f"pubsub/{topic}")
         self._dead_letters = dead_letters
         self._config = {
             **kafka_config,
@@ -87,6 +88,7 @@ class KafkaToPubSub:
         self._recent = Recent(route.deduplicate)
         self._full_since: float | None = None
         self._is_paused = False
+        self._stop_at: float | None = None
         self._commit_at = 0.0
         self._lag_at = 0.0
 
@@ -103,10 +105,12 @@ class KafkaToPubSub:
             while not stopping.is_set():
                 self._take(self._read())
                 self._turn()
+            self._stop_at = time.monotonic() + DRAIN_S
             self._drain()
         finally:
             self._commit(is_last=True)
             self._consumer.close()
+            self._dead_letters.close()
 
     def _turn(self) -> None:
         self._lanes.pump()
@@ -125,7 +129,8 @@ class KafkaToPubSub:
             self.stats.lag = lag_of(self._consumer, self._route.kafka_topic, positions)
 
     def _drain(self) -> None:
-        deadline = time.monotonic() + DRAIN_S
+        """Finish what is under way, for eight seconds; closing the consumer adds none to those."""
+        deadline = self._stop_at or time.monotonic() + DRAIN_S
         self._turn()
         while self.stats.outstanding and time.monotonic() < deadline:
             time.sleep(BUSY_S)
@@ -181,18 +186,10 @@ class KafkaToPubSub:
         place = self._source_place
         origin = Origin(place, partition, f"{place}/{partition}/{record.offset()}")
         name = origin.id
-        if headers:
-            marks = dict(headers)
+        marks = dict(headers)
+        if marks:
             name = (marks.get(ORIGIN) or b"").decode(errors="replace") or name
-            if self._is_skipped(marks):
-                self.stats.skipped += 1
-                span.done()
-                return
-        elif self._where:
-            self.stats.skipped += 1
-            span.done()
-            return
-        if name in self._recent:
+        if self._filter.stops(marks) or name in self._recent:
             self.stats.skipped += 1
             span.done()
             return
@@ -205,11 +202,6 @@ class KafkaToPubSub:
             self._give_up(item, "too-large", f"{size} bytes; Pub/Sub takes {MAX_MESSAGE_BYTES}")
         else:
             self._lanes.add(message.ordering_key, item)
-
-    def _is_skipped(self, marks: Mapping[str, bytes | None]) -> bool:
-        if HOPS in marks and self._target_place in hops_of(marks[HOPS]):
-            return True
-        return any(marks.get(name) != value for name, value in self._where.items())
 
     # what goes out
 
@@ -235,19 +227,21 @@ class KafkaToPubSub:
             self._give_up(batch.items[0], "refused", call.details())
         else:
             self._lanes.retry(batch)
-            self.stats.failures += 1
             problem = explain(self._topic, call) if code in NEEDS_PEOPLE else code.name
             if not self.stats.waiting_for:
                 logger.warning("route=%s waiting_for=pubsub reason=%s", self._route.name, problem)
-            self.stats.waiting_for = str(problem)
+            self.stats.trouble(str(problem))
 
     def _give_up(self, item: Item, reason: str, error: str) -> None:
-        def done() -> None:
+        def done(_: Kept) -> None:  # a value that was left out is still in the topic
             item.span.done()
             self.stats.dead_letters += 1
             self.stats.progress()
 
-        self._dead_letters.send(item.record, reason, error, done)
+        record: Message = item.record
+        headers: Any = record.headers() or ()
+        letter = DeadLetter(record.key(), record.value(), headers, reason, error, source_of(record))
+        self._dead_letters.send(letter, done)
 
     # Kafka's side
 
@@ -296,4 +290,5 @@ class KafkaToPubSub:
 
     def _on_kafka_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the public code
+            self.stats.trouble(f"Kafka: {error.str()}")
             logger.warning("route=%s waiting_for=kafka", self._route.name)

@@ -33,6 +33,12 @@ OPTIONS = (
 ASK_S = 10.0
 EXTEND_IDS = 1000
 PUBLISH_S = 60.0
+STREAM_S = 1500.0
+"""Pub/Sub itself ends a stream after half an hour."""
+EMULATOR_STREAM_S = 10.0
+"""The emulator (0.8.20) does not notice when a client dies, and goes on giving messages to its
+streams: only their deadline ends them."""
+STREAM_MARGIN_S = 5.0
 
 StreamingPullRequest = types.StreamingPullRequest.pb()
 PublishRequest = types.PublishRequest.pb()
@@ -48,6 +54,8 @@ class PubSub:
             BridgeError: there are no credentials, or the file is no service account's.
         """
         self._channel = open_channel(credentials_file)
+        self.stream_s = EMULATOR_STREAM_S if emulator() else STREAM_S
+        """For how long a stream is read; then it is closed, and another one opened."""
         publisher, subscriber = "google.pubsub.v1.Publisher", "google.pubsub.v1.Subscriber"
         self._publish = self._call(
             publisher, "Publish", types.PublishRequest, types.PublishResponse
@@ -111,7 +119,8 @@ class PubSub:
 
     def streaming_pull(self, subscription: str, requests: Iterator[Any]) -> Any:
         """Return the responses of a streaming pull; `cancel()` ends it."""
-        return self._pull(requests, metadata=of(subscription))
+        deadline_s = self.stream_s + STREAM_MARGIN_S
+        return self._pull(requests, timeout=deadline_s, metadata=of(subscription))
 
     def require_topic(self, path: str, *, create: bool) -> None:
         """Check that a topic exists, or create it.
@@ -154,9 +163,8 @@ class PubSub:
 
 def open_channel(credentials_file: Path | None) -> Any:
     """Return a gRPC channel with the credentials that are there."""
-    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
-    if emulator:
-        return grpc.insecure_channel(emulator, options=OPTIONS)
+    if host := emulator():
+        return grpc.insecure_channel(host, options=OPTIONS)
     try:
         if credentials_file is None:
             credentials, _ = google.auth.default(scopes=SCOPES)
@@ -175,6 +183,11 @@ def open_channel(credentials_file: Path | None) -> Any:
         credentials=credentials,
         options=OPTIONS,
     )
+
+
+def emulator() -> str | None:
+    """Return the address of the emulator that takes Pub/Sub's place, None where none does."""
+    return os.environ.get("PUBSUB_EMULATOR_HOST") or None
 
 
 def explain(path: str, error: Any) -> BridgeError:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import mode
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
+from worker.bridge.cluster import Cluster
 from worker.bridge.dead_letters import DeadLetters
 from worker.bridge.errors import BridgeError
 from worker.bridge.kafka_to_pubsub import KafkaToPubSub
@@ -18,7 +17,7 @@ from worker.bridge.pub_sub import PubSub
 from worker.bridge.pubsub_to_kafka import PubSubToKafka
 from worker.bridge.routes import Route, refuse_loops
 from worker.bridge.stats import Stats
-from worker.topics import create_missing
+from worker.errors import WorkerError
 
 __all__ = ["Bridge", "bridge_services"]
 
@@ -27,7 +26,6 @@ logger = logging.getLogger(__name__)
 WATCH_S = 1.0
 STALLED_S = 300.0
 STOP_S = 14.0
-ASK_S = 10.0
 
 Mirror = KafkaToPubSub | PubSubToKafka
 
@@ -50,7 +48,7 @@ def bridge_services(
     Args:
         routes: from the settings, or `default_routes`.
         bootstrap: returns Kafka's address; asked when the services start.
-        dead_letters_topic: where goes what Pub/Sub will never take.
+        dead_letters_topic: where goes what the other side will never take.
         project: `PUB_SUB_PROJECT`, for short names.
         credentials_file: `GOOGLE_APPLICATION_CREDENTIALS`; None for the default credentials.
         kafka_config: further settings of confluent-kafka's clients, such as SASL and TLS.
@@ -106,7 +104,6 @@ class Bridge(mode.Service):
         self._mirrors: dict[str, Mirror] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._failures: dict[str, BaseException] = {}
-        self._dead_letters: list[DeadLetters] = []
         self._pub_sub: PubSub | None = None
 
     @property
@@ -123,7 +120,7 @@ class Bridge(mode.Service):
         """
         try:
             await asyncio.to_thread(self._prepare)
-        except BridgeError:
+        except WorkerError:
             await self.on_stop()
             raise
         for name, mirror in self._mirrors.items():
@@ -142,8 +139,6 @@ class Bridge(mode.Service):
                 mirror.interrupt()
         for thread in self._threads.values():
             await asyncio.to_thread(thread.join, STOP_S)
-        for dead_letters in self._dead_letters:
-            await asyncio.to_thread(dead_letters.close)
         if self._pub_sub is not None:
             self._pub_sub.close()
 
@@ -171,13 +166,15 @@ class Bridge(mode.Service):
     def _prepare(self) -> None:
         self._pub_sub = pub_sub = PubSub(self._credentials_file)
         config = {"log_level": 3, **self._kafka_config, "bootstrap.servers": self._bootstrap()}
-        cluster, topics = self._kafka_topics(config)
+        partitions, replication = self._new_topics
+        cluster = Cluster(config, partitions=partitions, replication=replication)
         steps = []
         for route in self._routes:
-            self._require_kafka_topic(route, topics)
-            kafka_place = f"kafka/{cluster}/{route.kafka_topic}"
+            cluster.require_topic(route)
+            kafka_place = cluster.place_of(route.kafka_topic)
             if route.is_inward:
-                mirror, pub_sub_place = self._inward(route, pub_sub, config, kafka_place)
+                limit = cluster.max_message_bytes(route.kafka_topic)
+                mirror, pub_sub_place = self._inward(route, pub_sub, config, kafka_place, limit)
                 steps.append((route.name, pub_sub_place, kafka_place))
             else:
                 mirror, pub_sub_place = self._outward(route, pub_sub, config, kafka_place)
@@ -186,7 +183,12 @@ class Bridge(mode.Service):
         refuse_loops(steps)
 
     def _inward(
-        self, route: Route, pub_sub: PubSub, config: dict[str, Any], kafka_place: str
+        self,
+        route: Route,
+        pub_sub: PubSub,
+        config: dict[str, Any],
+        kafka_place: str,
+        max_message_bytes: int,
     ) -> tuple[Mirror, str]:
         subscription = route.subscription_path(self._project) or ""
         topic = route.topic_path(self._project)
@@ -198,7 +200,9 @@ class Bridge(mode.Service):
         mirror = PubSubToKafka(
             route,
             pub_sub,
+            DeadLetters(config, self._dead_letters_topic),
             kafka_config=config,
+            max_message_bytes=max_message_bytes,
             subscription=subscription,
             source_place=place,
             target_place=kafka_place,
@@ -210,38 +214,13 @@ class Bridge(mode.Service):
     ) -> tuple[Mirror, str]:
         topic = route.topic_path(self._project) or ""
         pub_sub.require_topic(topic, create=route.create)
-        dead_letters = DeadLetters(config, self._dead_letters_topic)
-        self._dead_letters.append(dead_letters)
         mirror = KafkaToPubSub(
             route,
             pub_sub,
-            dead_letters,
+            DeadLetters(config, self._dead_letters_topic),
             kafka_config=config,
             group=f"{self._group}-{route.kafka_topic}-{topic.rpartition('/')[2]}",
             source_place=kafka_place,
             topic=topic,
         )
         return mirror, f"pubsub/{topic}"
-
-    def _kafka_topics(self, config: Mapping[str, Any]) -> tuple[str, set[str]]:
-        """Return the cluster's id and its topics."""
-        try:
-            found = AdminClient(dict(config)).list_topics(timeout=ASK_S)
-        except KafkaException as error:
-            raise BridgeError(
-                f"the bridge's Kafka at {config['bootstrap.servers']} does not answer: "
-                f"{error.args[0].str()}"
-            ) from error
-        return str(found.cluster_id), set(found.topics)
-
-    def _require_kafka_topic(self, route: Route, topics: set[str]) -> None:
-        if route.kafka_topic in topics:
-            return
-        if not route.create:
-            raise BridgeError(
-                f"route {route.name}: Kafka has no topic {route.kafka_topic!r}; create it "
-                f"(kafka-topics.sh --create --topic {route.kafka_topic}) or set create = true on "
-                "the route"
-            )
-        partitions, replication = self._new_topics
-        create_missing(self._bootstrap(), {route.kafka_topic: partitions}, replication)

@@ -9,6 +9,9 @@ from confluent_kafka import Consumer, TopicPartition
 
 __all__ = ["Recent", "Stats", "lag_of"]
 
+TROUBLE_S = 90.0
+"""What was not met again for so long has passed; requests time out after 60 s."""
+
 
 def lag_of(consumer: Consumer, topic: str, positions: Mapping[int, int]) -> int:
     """Return how many messages lie behind these positions, as far as the consumer knows."""
@@ -27,7 +30,7 @@ class Stats:
     mirrored: int = 0
     dead_letters: int = 0
     held_back: int = 0
-    """Too large for Kafka; they stay in the subscription."""
+    """Too large for Kafka and its dead letters; they stay in the subscription."""
     skipped: int = 0
     """Filtered out, come from where the route goes to, or a second copy."""
     failures: int = 0
@@ -36,15 +39,29 @@ class Stats:
     """Taken and not confirmed yet."""
     lag: int = 0
     """Messages in Kafka that are still to come; towards Kafka it is not known."""
-    waiting_for: str = ""
-    """What the route waits for at the moment; empty when nothing is wrong."""
     progressed_at: float = field(default_factory=time.monotonic)
+    _problem: str = ""
+    _problem_at: float = 0.0
+
+    @property
+    def waiting_for(self) -> str:
+        """What the route waits for at the moment; empty when nothing is wrong."""
+        return self._problem if time.monotonic() - self._problem_at < TROUBLE_S else ""
+
+    def trouble(self, problem: str) -> None:
+        """Note that a request has failed, and is to be tried again."""
+        self.failures += 1
+        self._problem, self._problem_at = problem, time.monotonic()
+
+    def is_well(self) -> None:
+        """Note that the other side answers."""
+        self._problem = ""
 
     def progress(self, mirrored: int = 0) -> None:
         """Note that something was confirmed."""
         self.mirrored += mirrored
         self.progressed_at = time.monotonic()
-        self.waiting_for = ""
+        self.is_well()
 
     def stalled_s(self) -> float:
         """Return for how many seconds there was work, and none of it got done."""

@@ -34,7 +34,14 @@ class Sides:
         self._channel = grpc.insecure_channel(
             host, options=[("grpc.max_receive_message_length", -1)]
         )
-        self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "log_level": 0})
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "linger.ms": 5,
+                "log_level": 0,
+                "message.max.bytes": 11_000_000,
+            }
+        )
 
     def close(self) -> None:
         self._producer.flush(10.0)
@@ -161,13 +168,13 @@ class Sides:
         return messages
 
     def bridge(self, *routes: Route, **kwargs: Any) -> Bridge:
+        options = {"dead_letters_topic": "dead-letters", **kwargs}
         (service,) = bridge_services(
             routes,
             bootstrap=lambda: self.bootstrap,
-            dead_letters_topic="dead-letters",
             project=PROJECT,
             kafka_config={"session.timeout.ms": 6000},
-            **kwargs,
+            **options,
         )
         assert isinstance(service, Bridge)
         return service

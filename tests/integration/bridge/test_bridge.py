@@ -199,6 +199,7 @@ async def test_the_watchdog_ends_what_gets_nothing_done(sides: Sides, fake: Fake
     async with sides.mirroring(way.route, stalled_s=1.0) as bridge:
         fake.faults.is_down = True
         await eventually("crash", lambda: bridge.crashed, 20.0)
+        fake.faults.is_down = False  # so that it stops at once
     assert isinstance(bridge.crash_reason, BridgeError)
     assert "got none done for 1 s" in str(bridge.crash_reason)
 

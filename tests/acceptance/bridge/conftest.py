@@ -1,0 +1,40 @@
+"""A real Kafka and Google's emulator for the bridge, one of each for a module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from tests.brokers import PubSubEmulator, RealKafka, pubsub_emulator, real_kafka
+from tests.integration.bridge.mirrored import Sides, use_emulator
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
+    with real_kafka(tmp_path_factory.mktemp("broker")) as broker:
+        create(broker.bootstrap, "dead-letters")
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubSubEmulator]:
+    with pubsub_emulator(tmp_path_factory.mktemp("pubsub")) as server:
+        yield server
+
+
+@pytest.fixture
+def sides(
+    kafka: RealKafka, emulator: PubSubEmulator, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sides]:
+    use_emulator(monkeypatch, emulator.host)
+    both = Sides(kafka.bootstrap, emulator.host, lambda name: create(kafka.bootstrap, name))
+    yield both
+    both.close()
+
+
+def create(bootstrap: str, name: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(name, 3, 1)])[name].result(30.0)

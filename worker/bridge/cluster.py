@@ -1,0 +1,79 @@
+"""The Kafka of a bridge as it is found at the start: its id, its topics and their limits."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+
+from worker.bridge.errors import BridgeError
+from worker.bridge.routes import Route
+from worker.topics import create_missing
+
+__all__ = ["Cluster"]
+
+ASK_S = 10.0
+DEFAULT_MAX_MESSAGE_BYTES = 1_000_000
+
+
+class Cluster:
+    """Answers what routes have to know of a Kafka before they start."""
+
+    def __init__(self, config: Mapping[str, Any], *, partitions: int, replication: int) -> None:
+        """Ask the cluster for its id and topics.
+
+        Args:
+            config: confluent-kafka's settings for the connection.
+            partitions: of a topic that is created.
+            replication: of a topic that is created.
+
+        Raises:
+            BridgeError: no broker answers.
+        """
+        self._bootstrap = str(config["bootstrap.servers"])
+        self._admin = AdminClient(dict(config))
+        self._partitions, self._replication = partitions, replication
+        try:
+            found = self._admin.list_topics(timeout=ASK_S)
+        except KafkaException as error:
+            raise BridgeError(
+                f"the bridge's Kafka at {self._bootstrap} does not answer: "
+                f"{error.args[0].str()}; start it, or correct KAFKA_HOST"
+            ) from error
+        self.id = str(found.cluster_id)
+        self._topics = set(found.topics)
+        self._can_describe = found.controller_id in found.brokers  # not so in the embedded Kafka
+
+    def place_of(self, topic: str) -> str:
+        """Return a topic's name among all clusters, for origins and hops."""
+        return f"kafka/{self.id}/{topic}"
+
+    def require_topic(self, route: Route) -> None:
+        """Check that a route's topic exists, or create it where the route says so.
+
+        Raises:
+            BridgeError: it does not exist and may not be created; says how to create it.
+            BrokerError: the broker refuses to create it.
+        """
+        topic = route.kafka_topic
+        if topic in self._topics:
+            return
+        if not route.create:
+            raise BridgeError(
+                f"route {route.name}: Kafka has no topic {topic!r}; create it (kafka-topics.sh "
+                f"--bootstrap-server {self._bootstrap} --create --topic {topic}) or set "
+                "create = true on the route"
+            )
+        create_missing(self._bootstrap, {topic: self._partitions}, self._replication)
+        self._topics.add(topic)
+
+    def max_message_bytes(self, topic: str) -> int:
+        """Return what a topic takes in one batch; Kafka's default where it may not be asked."""
+        if not self._can_describe:
+            return DEFAULT_MAX_MESSAGE_BYTES
+        resource = ConfigResource("topic", topic)
+        try:
+            found = self._admin.describe_configs([resource], request_timeout=ASK_S)
+            return int(found[resource].result()["max.message.bytes"].value)
+        except (KafkaException, KeyError):  # without the right to
+            return DEFAULT_MAX_MESSAGE_BYTES
