@@ -34,6 +34,7 @@ from worker.web.metrics import Metrics
 from worker.web.views import health_views, metrics_view
 
 if TYPE_CHECKING:
+    from worker.bridge.service import Bridge
     from worker.images.model import Model
 
 __all__ = ["create_app"]
@@ -134,7 +135,9 @@ def create_app(settings: Settings) -> WorkerApp:
 
     app.task(follow)
     app.begin_stop = runner.begin_stop
-    app.services = [publisher, pipeline, runner, broadcast, *bridges(settings, kafka, topics)]
+    mirrors = bridges(settings, kafka, topics, metrics)
+    app.services = [publisher, pipeline, runner, broadcast, *mirrors]
+    app.checks = [bridge.prepare for bridge in mirrors]
     watchdog.add(coordinator_problem(app), COORDINATOR_S)
     watchdog.add(stop_problem(app), settings.stop_timeout_s)
     watchdog.add(pipeline.problem, 0.0)
@@ -163,13 +166,16 @@ def create_app(settings: Settings) -> WorkerApp:
     return app
 
 
-def bridges(settings: Settings, kafka: Broker, topics: Topics) -> Sequence[mode.Service]:
+def bridges(
+    settings: Settings, kafka: Broker, topics: Topics, metrics: Metrics
+) -> "Sequence[Bridge]":
     """Return the bridge when there is something to mirror; its clients are imported only then."""
     if not settings.bridge_routes:
         return ()
+    from worker.bridge.metrics import export  # noqa: PLC0415
     from worker.bridge.service import bridge_services  # noqa: PLC0415
 
-    return bridge_services(
+    (bridge,) = bridge_services(
         settings.bridge_routes,
         bootstrap=lambda: kafka.bootstrap,
         dead_letters_topic=topics.dead_letters,
@@ -179,6 +185,8 @@ def bridges(settings: Settings, kafka: Broker, topics: Topics) -> Sequence[mode.
         partitions=settings.partitions,
         replication=settings.replication,
     )
+    export(metrics, lambda: bridge.stats)
+    return (bridge,)
 
 
 def load_model(path: Path, job: str) -> "Model":

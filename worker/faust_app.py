@@ -43,6 +43,8 @@ class WorkerApp(faust.App):
         self.transport = self.images_transport
         self.services: Sequence[mode.Service] = ()
         """Started, in this order, when the worker has its partitions."""
+        self.checks: Sequence[Callable[[], object]] = ()
+        """Called in a thread before anything starts; a WorkerError ends the worker with it."""
         self.begin_stop: Callable[[], None] = lambda: None
         """Called first of all when the worker stops."""
 
@@ -53,6 +55,7 @@ class WorkerApp(faust.App):
         try:
             await asyncio.to_thread(self._prepare)
         except WorkerError as error:
+            await asyncio.to_thread(self._kafka.stop)  # its threads would keep the process
             raise SystemExit(f"Error: {error}") from error  # one message, no traceback
         brokers = self._kafka.bootstrap.split(",")
         self.images_transport.url = [URL(f"kafka://{broker}") for broker in brokers]
@@ -62,6 +65,8 @@ class WorkerApp(faust.App):
         if self.conf.web_enabled:
             check_port(str(self.conf.web_bind), self.conf.web_port)
         self._kafka.start()
+        for check in self.checks:
+            check()
 
     async def on_started_init_extra_services(self) -> None:
         """Start our services."""

@@ -4,6 +4,7 @@ Google's `publish()` and `subscribe()` spend 40 microseconds and more on each me
 1,000 messages costs next to nothing for each.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -174,9 +175,10 @@ def open_channel(credentials_file: Path | None) -> Any:
             )
     except (GoogleAuthError, OSError, ValueError) as error:
         what = f" {str(credentials_file)!r}" if credentials_file else ""
+        kind = "it is no JSON: " if isinstance(error, json.JSONDecodeError) else ""
         raise BridgeError(
-            f"GOOGLE_APPLICATION_CREDENTIALS{what}: {error}; set it to a service account's JSON "
-            "file, or PUBSUB_EMULATOR_HOST to an emulator (scripts/start_pubsub.sh)"
+            f"GOOGLE_APPLICATION_CREDENTIALS{what}: {kind}{error}; set it to a service "
+            "account's JSON file, or PUBSUB_EMULATOR_HOST to an emulator (scripts/start_pubsub.sh)"
         ) from error
     return PublisherGrpcTransport.create_channel(
         "pubsub.googleapis.com:443",
@@ -201,7 +203,11 @@ def explain(path: str, error: Any) -> BridgeError:
             "or set create = true on the route"
         )
         return BridgeError(f"{path} does not exist; {remedy}")
-    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+    is_without_token = "metadata from plugin failed" in str(details)  # google-auth got none
+    if is_without_token or code in (
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    ):
         return BridgeError(
             f"{path}: the credentials are wrong, expired or lack the right ({details}); set "
             "GOOGLE_APPLICATION_CREDENTIALS to a service account that may use it"

@@ -42,7 +42,7 @@ def bridge_services(
     partitions: int = 8,
     replication: int = 1,
     stalled_s: float = STALLED_S,
-) -> list[mode.Service]:
+) -> "list[Bridge]":
     """Return what the worker has to run for these routes: nothing when there are none.
 
     Args:
@@ -111,18 +111,30 @@ class Bridge(mode.Service):
         """What each route has done and has before it, by the route's name."""
         return {name: mirror.stats for name, mirror in self._mirrors.items()}
 
-    async def on_start(self) -> None:
-        """Check both ends of every route, then let them run.
+    def prepare(self) -> None:
+        """Check both ends of every route; done by the start where it was not done before.
 
         Raises:
             BridgeError: an end is missing or cannot be reached, the credentials are wrong, or
                 the routes make a circle; says which and what to do.
         """
+        if self._mirrors:
+            return
         try:
-            await asyncio.to_thread(self._prepare)
+            self._prepare()
         except WorkerError:
-            await self.on_stop()
+            self._mirrors.clear()
+            if self._pub_sub is not None:
+                self._pub_sub.close()
             raise
+
+    async def on_start(self) -> None:
+        """Check both ends of every route, then let them run.
+
+        Raises:
+            BridgeError: as `prepare` does.
+        """
+        await asyncio.to_thread(self.prepare)
         for name, mirror in self._mirrors.items():
             thread = threading.Thread(
                 target=self._run, args=(name, mirror), name=f"bridge {name}", daemon=True
@@ -165,7 +177,7 @@ class Bridge(mode.Service):
 
     def _prepare(self) -> None:
         self._pub_sub = pub_sub = PubSub(self._credentials_file)
-        config = {"log_level": 3, **self._kafka_config, "bootstrap.servers": self._bootstrap()}
+        config = {"log_level": 2, **self._kafka_config, "bootstrap.servers": self._bootstrap()}
         partitions, replication = self._new_topics
         cluster = Cluster(config, partitions=partitions, replication=replication)
         steps = []

@@ -242,16 +242,20 @@ class FakePubSub:
             ):
                 state.extend([ack_id], seconds)
 
-    async def _topic(self, name: str, context: Any) -> TopicState:
+    async def _admit(self, context: Any) -> None:
         if self.faults.is_down:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "injected: down")
+        if self.faults.refuses_credentials:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "injected: invalid credentials")
+
+    async def _topic(self, name: str, context: Any) -> TopicState:
+        await self._admit(context)
         if name not in self.topics:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"Topic not found ({name})")
         return self.topics[name]
 
     async def _subscription(self, name: str, context: Any) -> SubscriptionState:
-        if self.faults.is_down:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "injected: down")
+        await self._admit(context)
         if name not in self.subscriptions:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"Subscription does not exist ({name})")
         return self.subscriptions[name]

@@ -25,5 +25,7 @@ class Faults:
     publish_delay_s: float = 0.0
     refuse: Callable[[Any], bool] | None = None
     """A publish request with such a message is refused as a whole with INVALID_ARGUMENT."""
+    refuses_credentials: bool = False
+    """Every request fails with UNAUTHENTICATED."""
     is_down: bool = False
     """Every request fails with UNAVAILABLE and every stream ends."""

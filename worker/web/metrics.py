@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +21,7 @@ LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 
 Labelled = Mapping[str, float]
 """A value by the value of one label."""
+ReadKind = type[GaugeMetricFamily] | type[CounterMetricFamily]
 
 
 class Metrics:
@@ -61,7 +62,16 @@ class Metrics:
 
     def gauge(self, name: str, meaning: str, label: str, read: Callable[[], Labelled]) -> None:
         """Add a value that is read when somebody asks."""
-        self._registry.register(ReadGauge(f"darkroom_{name}", meaning, label, read))
+        self._add_read(GaugeMetricFamily, name, meaning, label, read)
+
+    def total(self, name: str, meaning: str, label: str, read: Callable[[], Labelled]) -> None:
+        """Add a count, which only grows, that is read when somebody asks."""
+        self._add_read(CounterMetricFamily, name, meaning, label, read)
+
+    def _add_read(
+        self, kind: ReadKind, name: str, meaning: str, label: str, read: Callable[[], Labelled]
+    ) -> None:
+        self._registry.register(ReadMetric(kind, f"darkroom_{name}", meaning, label, read))
 
     def decoded(self, n_images: int) -> None:
         """Count a batch that was decoded."""
@@ -110,19 +120,22 @@ class BulkHistogram(Collector):
         yield HistogramMetricFamily(self._name, self._meaning, buckets=buckets, sum_value=total)
 
 
-class ReadGauge(Collector):
-    """A gauge, by one label, whose values are read when somebody asks."""
+class ReadMetric(Collector):
+    """A gauge or a counter, by one label, whose values are read when somebody asks."""
 
-    def __init__(self, name: str, meaning: str, label: str, read: Callable[[], Labelled]) -> None:
+    def __init__(
+        self, kind: ReadKind, name: str, meaning: str, label: str, read: Callable[[], Labelled]
+    ) -> None:
+        self._kind = kind
         self._name, self._meaning, self._label, self._read = name, meaning, label, read
 
     def collect(self) -> Iterator[Metric]:
         """Yield the values of this moment."""
-        family = GaugeMetricFamily(self._name, self._meaning, labels=[self._label])
+        family = self._kind(self._name, self._meaning, labels=[self._label])
         for label, value in self._read().items():
             family.add_metric([label], value)
         yield family
 
     def describe(self) -> Iterator[Metric]:
         """Yield the name alone: there may be nothing to read before the worker has started."""
-        yield GaugeMetricFamily(self._name, self._meaning, labels=[self._label])
+        yield self._kind(self._name, self._meaning, labels=[self._label])

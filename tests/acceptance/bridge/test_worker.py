@@ -1,0 +1,50 @@
+"""The default routes: what the published Pub/Sub keys alone make of a worker."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from pathlib import Path
+
+from tests.acceptance.chaos.models import read_images, train_models
+from tests.brokers import PubSubEmulator, RealKafka
+from tests.deployment import Deployment
+from tests.integration.bridge.mirrored import PROJECT, PubsubMessage, Sides
+
+N_IMAGES = 200
+
+
+def test_images_come_from_the_subscription_and_predictions_go_to_the_topic(
+    sides: Sides, kafka: RealKafka, emulator: PubSubEmulator, tmp_path: Path
+) -> None:
+    """Images published to Pub/Sub are classified, and the predictions are in Pub/Sub."""
+    train_models(tmp_path, n_train=200)
+    images = read_images(tmp_path)[:N_IMAGES]
+    pictures, predictions = sides.pub_sub_topic(), sides.pub_sub_topic()
+    settings = {
+        "PUBSUB_EMULATOR_HOST": emulator.host,
+        "PUB_SUB_PROJECT": PROJECT,
+        "PUB_SUB_SUBSCRIPTION": sides.subscription(pictures),
+        "PUB_SUB_TOPIC": predictions,
+    }
+    seen = sides.subscription(predictions)
+    payloads = [
+        {"data": "a digit", "timestamp": time.time(), "image": image.tolist()} for image in images
+    ]
+    ids = [f"picture-{number}" for number in range(N_IMAGES)]
+    with Deployment(tmp_path, kafka.bootstrap) as deployment:
+        worker = deployment.start_worker(**settings)
+        sides.publish(
+            pictures,
+            [
+                PubsubMessage(data=json.dumps(payload).encode(), attributes={"id": name})
+                for name, payload in zip(ids, payloads, strict=True)
+            ],
+        )
+        came = sides.read_pub_sub(seen, N_IMAGES, 60.0)
+        with urllib.request.urlopen(f"http://127.0.0.1:{worker.web_port}/metrics") as answer:
+            metrics = answer.read().decode()
+    assert sorted({json.loads(one.data)["id"] for one in came}) == sorted(ids)
+    inward = f'route="{settings["PUB_SUB_SUBSCRIPTION"]} -> {deployment.topic}"'
+    assert f"darkroom_bridge_mirrored_total{{{inward}}} {float(N_IMAGES)}" in metrics

@@ -1,0 +1,55 @@
+"""What a route has done can be read: in its figures and among the worker's metrics."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from worker.bridge.filter import Filter
+from worker.bridge.metrics import export
+from worker.bridge.stats import TROUBLE_S, Stats
+from worker.web.metrics import Metrics
+
+
+def test_each_route_is_among_the_metrics() -> None:
+    """Counters and gauges have the route as their label, and the values of the moment."""
+    metrics, stats = Metrics(), Stats()
+    export(metrics, lambda: {"images -> topic": stats})
+    stats.progress(7)
+    stats.lag = 42
+    stats.trouble("UNAVAILABLE")
+    text = metrics.text().decode()
+    for line in ("mirrored_total", "failures_total", "lag", "waiting"):
+        assert f'darkroom_bridge_{line}{{route="images -> topic"}}' in text
+    assert 'darkroom_bridge_mirrored_total{route="images -> topic"} 7.0' in text
+    assert 'darkroom_bridge_lag{route="images -> topic"} 42.0' in text
+    assert 'darkroom_bridge_waiting{route="images -> topic"} 1.0' in text
+
+
+def test_trouble_passes_when_it_is_not_met_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle route is not taken for a stalled one because of what once went wrong."""
+    stats = Stats()
+    stats.trouble("UNAVAILABLE")
+    assert stats.waiting_for == "UNAVAILABLE"
+    later = time.monotonic() + TROUBLE_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert stats.waiting_for == ""
+    assert stats.stalled_s() == 0
+
+
+@pytest.mark.parametrize(
+    ("marks", "is_stopped"),
+    [
+        ({"site": "berlin"}, False),
+        ({"site": "berlin", "darkroom.hops": "kafka/a/x"}, False),
+        ({"site": "berlin", "darkroom.hops": "kafka/a/x,pubsub/t"}, True),
+        ({"site": "paris"}, True),
+        ({}, True),
+    ],
+)
+def test_a_filter_stops_what_has_no_business_there(marks: dict[str, str], is_stopped: bool) -> None:
+    """Without the headers asked for, or back to where it was, a message is stopped."""
+    assert Filter({"site": "berlin"}, "pubsub/t").stops(marks) is is_stopped
+    coded = {name: value.encode() for name, value in marks.items()}
+    assert Filter({"site": b"berlin"}, "pubsub/t").stops(coded) is is_stopped

@@ -1,0 +1,32 @@
+"""The bridge's figures among the worker's metrics, by route."""
+
+from collections.abc import Callable, Mapping
+
+from worker.bridge.stats import Stats
+from worker.web.metrics import Metrics
+
+__all__ = ["export"]
+
+TOTALS: Mapping[str, tuple[str, Callable[[Stats], float]]] = {
+    "mirrored": ("Messages that the other side confirmed.", lambda stats: stats.mirrored),
+    "dead_letters": ("Messages that are dead letters now.", lambda stats: stats.dead_letters),
+    "held_back": ("Times that a message was left in Pub/Sub.", lambda stats: stats.held_back),
+    "skipped": ("Messages filtered out, or met before.", lambda stats: stats.skipped),
+    "failures": ("Requests that failed and were tried again.", lambda stats: stats.failures),
+}
+GAUGES: Mapping[str, tuple[str, Callable[[Stats], float]]] = {
+    "outstanding": ("Messages taken and not confirmed yet.", lambda stats: stats.outstanding),
+    "lag": ("Messages in Kafka that are still to come.", lambda stats: stats.lag),
+    "waiting": ("1 while the other side fails.", lambda stats: float(bool(stats.waiting_for))),
+}
+
+
+def export(metrics: Metrics, read: Callable[[], Mapping[str, Stats]]) -> None:
+    """Add what `read` returns, each figure with the label `route`, whenever somebody asks."""
+    for figures, add in ((TOTALS, metrics.total), (GAUGES, metrics.gauge)):
+        for name, (meaning, figure) in figures.items():
+
+            def by_route(figure: Callable[[Stats], float] = figure) -> dict[str, float]:
+                return {route: figure(stats) for route, stats in read().items()}
+
+            add(f"bridge_{name}", meaning, "route", by_route)
