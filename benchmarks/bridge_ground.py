@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import subprocess
@@ -10,9 +9,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,68 +18,61 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
-from google.cloud.pubsub_v1.types import FlowControl, PublisherOptions
+from google.cloud.pubsub_v1.types import FlowControl
 from google.pubsub_v1 import types
 
+from tests.worker_process import ROOT
 from worker.bridge.routes import Route
-from worker.bridge.service import Bridge, bridge_services
 
 PROJECT = "my-project"
 DATA = bytes(784)
+TIMEOUT_S = 120.0
 PubsubMessage = types.PubsubMessage.pb()
 
 
 class Ground:
     """A Kafka and a Pub/Sub, with what a contender needs made anew for each run."""
 
-    def __init__(self, bootstrap: str, host: str) -> None:
+    def __init__(self, bootstrap: str, host: str, readers: int) -> None:
+        """Take both addresses, and how many streams it takes to count what arrives."""
         self._bootstrap = bootstrap
+        self._readers = readers
         self._host = host
         os.environ["PUBSUB_EMULATOR_HOST"] = host
         self._channel = grpc.insecure_channel(
             host, options=[("grpc.max_receive_message_length", -1)]
         )
 
-    # the contenders: seconds from the start to the last message at the far end
+    # the contenders: messages a second, from the first at the far end to the last
 
     def google_publish(self, n_messages: int) -> float:
         topic, subscription = self._topic()
-        options = PublisherOptions()
-        publisher = PublisherClient(publisher_options=options)
-        with self._counting(subscription, n_messages) as count:
-            started = time.perf_counter()
+        publisher = PublisherClient()
+        with self._counting(subscription, n_messages) as arrivals:
             for _ in range(n_messages):
                 publisher.publish(topic, DATA)
-            count()
-            seconds = time.perf_counter() - started
+            rate = arrivals.rate()
         publisher.stop()
         publisher.transport.close()
-        return seconds
+        return rate
 
     def google_subscribe(self, n_messages: int) -> float:
         topic, subscription = self._topic()
         self._fill_pub_sub(topic, n_messages)
-        done = threading.Event()
-        left = [n_messages]
-        lock = threading.Lock()
+        arrivals = Arrivals(n_messages)
 
         def callback(message: Any) -> None:
             message.ack()
-            with lock:
-                left[0] -= 1
-                if left[0] <= 0:
-                    done.set()
+            arrivals.add(1)
 
         with SubscriberClient() as subscriber:
-            started = time.perf_counter()
             pull = subscriber.subscribe(
                 subscription, callback, flow_control=FlowControl(max_messages=20_000)
             )
-            done.wait(300)
-            seconds = time.perf_counter() - started
+            rate = arrivals.rate()
             pull.cancel()
             pull.result()
-        return seconds
+        return rate
 
     def bridge_out(self, n_messages: int) -> float:
         return self._bridge_out(n_messages, "none")
@@ -96,10 +87,8 @@ class Ground:
         route = Route.model_validate(
             {"kafka_topic": kafka, "pub_sub_topic": topic, "ordering": ordering}
         )
-        with self._counting(subscription, n_messages) as count, self._bridge(route):
-            started = time.perf_counter()
-            count()
-            return time.perf_counter() - started
+        with self._counting(subscription, n_messages) as arrivals, self._bridge(route):
+            return arrivals.rate()
 
     def bridge_in(self, n_messages: int) -> float:
         topic, subscription = self._topic()
@@ -107,9 +96,7 @@ class Ground:
         self._fill_pub_sub(topic, n_messages)
         route = Route(kafka_topic=kafka, pub_sub_subscription=subscription)
         with self._bridge(route):
-            started = time.perf_counter()
-            self._count_kafka(kafka, n_messages)
-            return time.perf_counter() - started
+            return self._count_kafka(kafka, n_messages)
 
     def latencies_ms(self, n_messages: int, per_s: float) -> list[float]:
         """Return how long each message is on its way at a steady rate."""
@@ -118,18 +105,18 @@ class Ground:
         producer = Producer({"bootstrap.servers": self._bootstrap, "linger.ms": 0})
         came: list[float] = []
 
-        def arrived(messages: list[Any]) -> None:
+        def arrived(messages: Iterable[Any]) -> None:
             now = time.time()
-            came.extend((now - float(one.data[:20])) * 1000 for one in messages)
+            came.extend((now - float(one.message.data[:20])) * 1000 for one in messages)
 
         route = Route(kafka_topic=kafka, pub_sub_topic=topic)
-        with self._counting(subscription, n_messages, arrived) as count, self._bridge(route):
+        with self._counting(subscription, n_messages, arrived) as arrivals, self._bridge(route):
             time.sleep(3)  # the group has joined
             for _ in range(n_messages):
                 producer.produce(kafka, b"%020.6f" % time.time() + DATA[20:])
                 producer.poll(1 / per_s)
             producer.flush(10)
-            count()
+            arrivals.rate()
         return came[n_messages // 10 :]
 
     # what they need
@@ -170,83 +157,110 @@ class Ground:
         for _ in range(n_messages // 1000):
             self._call("Publisher", "Publish", request, types.PublishResponse)
 
-    def _count_kafka(self, topic: str, n_messages: int) -> None:
+    def _count_kafka(self, topic: str, n_messages: int) -> float:
         consumer = Consumer(
             {"bootstrap.servers": self._bootstrap, "group.id": "bench", "fetch.wait.max.ms": 10}
         )
         consumer.assign([TopicPartition(topic, partition, 0) for partition in range(8)])
-        left = n_messages
-        while left > 0:
-            left -= len(consumer.consume(1000, 0.05))
+        arrivals = Arrivals(n_messages)
+        while not arrivals.are_all:
+            arrivals.add(len(consumer.consume(1000, 0.05)))
         consumer.close()
+        return arrivals.rate()
 
     @contextmanager
     def _counting(
         self,
         subscription: str,
         n_messages: int,
-        arrived: Callable[[list[Any]], object] = len,
-    ) -> Iterator[Callable[[], None]]:
-        """Pull from a subscription in the background; the function waits for the last message."""
-        done, over = threading.Event(), threading.Event()
+        arrived: Callable[[Iterable[Any]], object] = bool,
+    ) -> Iterator[Arrivals]:
+        """Count in the background what a subscription delivers."""
+        arrivals, over = Arrivals(n_messages), threading.Event()
         request = types.StreamingPullRequest.pb()
 
         def requests() -> Iterator[Any]:
             yield request(subscription=subscription, stream_ack_deadline_seconds=600)
             over.wait()
 
-        call = self._channel.stream_stream(
-            "/google.pubsub.v1.Subscriber/StreamingPull",
-            request_serializer=request.SerializeToString,
-            response_deserializer=types.StreamingPullResponse.pb().FromString,
-        )(requests())
-
-        def count() -> None:
-            left = n_messages
+        def count(call: Any) -> None:
             try:
                 for response in call:
-                    arrived([one.message for one in response.received_messages])
-                    left -= len(response.received_messages)
-                    if left <= 0:
-                        done.set()
+                    arrivals.add(len(response.received_messages))
+                    arrived(response.received_messages)
             except grpc.RpcError:
                 return
 
-        thread = threading.Thread(target=count)
-        thread.start()
-        yield lambda: (done.wait(300), None)[1]
+        pull = self._channel.stream_stream(
+            "/google.pubsub.v1.Subscriber/StreamingPull",
+            request_serializer=request.SerializeToString,
+            response_deserializer=types.StreamingPullResponse.pb().FromString,
+        )
+        calls = [pull(requests()) for _ in range(self._readers)]
+        threads = [threading.Thread(target=count, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        yield arrivals
         over.set()
-        call.cancel()
-        thread.join()
+        for call, thread in zip(calls, threads, strict=True):
+            call.cancel()
+            thread.join()
 
     @contextmanager
     def _bridge(self, route: Route) -> Iterator[None]:
-        """Run the bridge in a thread with a loop of its own."""
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever)
-        thread.start()
+        """Run the bridge in a process of its own, as in a worker that does nothing else."""
+        command = [sys.executable, "-m", "tests.acceptance.bridge.bridge_process"]
+        process = subprocess.Popen(
+            [*command, self._bootstrap, route.model_dump_json()],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
 
-        async def start() -> Bridge:
-            (bridge,) = bridge_services(
-                [route], bootstrap=lambda: self._bootstrap, dead_letters_topic="dead-letters"
-            )
-            await bridge.start()
-            assert isinstance(bridge, Bridge)
-            return bridge
 
-        bridge = asyncio.run_coroutine_threadsafe(start(), loop).result()
-        yield
-        asyncio.run_coroutine_threadsafe(bridge.stop(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+class Arrivals:
+    """Counts messages at the far end, and times them from the first to the last."""
+
+    def __init__(self, n_messages: int) -> None:
+        self._n_messages = n_messages
+        self._count = 0
+        self._n_first = 0
+        self._first_at = self._last_at = 0.0
+        self._lock = threading.Lock()
+        self._all = threading.Event()
+
+    @property
+    def are_all(self) -> bool:
+        return self._all.is_set()
+
+    def add(self, n_messages: int) -> None:
+        """Count messages that have come just now."""
+        if not n_messages:
+            return
+        with self._lock:
+            self._last_at = time.perf_counter()
+            if not self._count:
+                self._first_at, self._n_first = self._last_at, n_messages
+            self._count += n_messages
+            if self._count >= self._n_messages:
+                self._all.set()
+
+    def rate(self) -> float:
+        """Wait for the last message, and return messages a second after the first ones."""
+        if not self._all.wait(TIMEOUT_S):
+            raise RuntimeError(f"{self._count} of {self._n_messages} came in {TIMEOUT_S:g} s")
+        return (self._count - self._n_first) / (self._last_at - self._first_at)
 
 
 @contextmanager
 def script(name: str, *options: str) -> Iterator[str]:
     """Run one of the broker scripts and return its address."""
-    path = Path(__file__).parents[1] / "scripts" / name
-    with ready([str(path), "--port", "0", *options]) as address:
+    with ready([str(ROOT / "scripts" / name), "--port", "0", *options]) as address:
         yield address
 
 

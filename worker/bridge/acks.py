@@ -15,6 +15,8 @@ from worker.bridge.stats import Stats
 __all__ = ["Acks"]
 
 ACK_IDS = 1000
+GATHER_S = 0.05
+"""While this short time passes they gather: a request costs more than a thousand ids in it."""
 RETRY_S = 0.5
 IN_VAIN = frozenset(
     {
@@ -39,6 +41,7 @@ class Acks:
         self._again: deque[tuple[float, Sequence[str]]] = deque()
         self._answers: queue.SimpleQueue[tuple[Sequence[str], Any]] = queue.SimpleQueue()
         self._under_way = 0
+        self._send_at = 0.0
 
     @property
     def is_done(self) -> bool:
@@ -53,9 +56,11 @@ class Acks:
         """Send what waits, and hear what was answered."""
         while not self._answers.empty():
             self._settle(*self._answers.get())
-        while self._waiting:
+        now = time.monotonic()
+        while len(self._waiting) >= ACK_IDS or (self._waiting and now >= self._send_at):
+            self._send_at = now + GATHER_S
             self._send([self._waiting.popleft() for _ in range(min(ACK_IDS, len(self._waiting)))])
-        while self._again and self._again[0][0] <= time.monotonic():
+        while self._again and self._again[0][0] <= now:
             self._send(self._again.popleft()[1])
 
     def _send(self, ids: Sequence[str]) -> None:

@@ -196,8 +196,9 @@ class KafkaToPubSub:
         kind, timestamp = record.timestamp()
         mapped = KafkaMessage(record.key(), record.value(), headers, timestamp if kind else None)
         message = to_pub_sub(mapped, origin, self._route.ordering)
-        size = message.ByteSize()
-        item = Item(message, size, span, record, name)
+        encoded = message.SerializeToString()
+        size = len(encoded)
+        item = Item(encoded, size, span, record, name)
         if size > MAX_MESSAGE_BYTES:
             self._give_up(item, "too-large", f"{size} bytes; Pub/Sub takes {MAX_MESSAGE_BYTES}")
         else:

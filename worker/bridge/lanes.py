@@ -43,7 +43,8 @@ class Span:
 class Item:
     """A message with what is to be told when it is done."""
 
-    message: Any
+    message: bytes
+    """As Pub/Sub's own protobuf has it."""
     size: int
     span: Span
     record: Any

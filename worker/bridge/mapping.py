@@ -11,8 +11,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.pubsub_v1 import types
 
@@ -49,8 +48,7 @@ MAX_VALUE_BYTES = 1024
 MAX_KEY_BASE64_BYTES = 768
 
 
-@dataclass(frozen=True, slots=True)
-class KafkaMessage:
+class KafkaMessage(NamedTuple):  # made in a third of a dataclass's time
     """What a Kafka message is made of; the timestamp in milliseconds, None where it has none."""
 
     key: bytes | None
@@ -59,8 +57,7 @@ class KafkaMessage:
     timestamp: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a message was when the bridge took it."""
 
     place: str
@@ -75,15 +72,13 @@ def to_pub_sub(message: KafkaMessage, origin: Origin, ordering: Ordering = "none
 
     A message that came from Pub/Sub gets its attributes and ordering key back.
     """
-    marks = {name: value for name, value in message.headers if name in MARKS}
-    own = [(name, value) for name, value in message.headers if name not in MARKS]
+    marks, own = split(message.headers) if message.headers else ({}, [])
     attributes = {
         ORIGIN: text(marks.get(ORIGIN)) or origin.id,
         HOPS: joined_hops(text(marks.get(HOPS)), origin.place),
     }
-    for name in NATIVE:
-        if (value := marks.get(name)) is not None:
-            attributes[name] = value.decode()
+    if marks:
+        attributes |= {name: text(marks[name]) for name in NATIVE if marks.get(name) is not None}
     if message.timestamp is not None:
         attributes[TIMESTAMP] = str(message.timestamp)
     data = message.value
@@ -93,12 +88,20 @@ def to_pub_sub(message: KafkaMessage, origin: Origin, ordering: Ordering = "none
     forbidden = frozenset() if MESSAGE_ID in marks else CLIENT_WORDS
     if not (put_key(attributes, message.key) and put_headers(attributes, own, forbidden)):
         data = frame(attributes, message.key, own) + data
+    if ordering == "none" and not marks:
+        return PubsubMessage(data=data, attributes=attributes)
     native_key = attributes.get(ORDERING_KEY, "")
     return PubsubMessage(
         data=data,
         attributes=attributes,
         ordering_key=ordering_key(ordering, message.key, origin) or native_key,
     )
+
+
+def split(headers: Headers) -> tuple[dict[str, bytes | None], Headers]:
+    """Return the bridge's own marks among headers, and the headers without them."""
+    marks = {name: value for name, value in headers if name in MARKS}
+    return marks, [pair for pair in headers if pair[0] not in MARKS] if marks else headers
 
 
 def from_pub_sub(message: Any, place: str) -> KafkaMessage:
@@ -262,6 +265,8 @@ def ordering_key(ordering: Ordering, key: bytes | None, origin: Origin) -> str:
 
 def joined_hops(hops: str, place: str) -> str:
     """Add a place to a list of hops, of which the oldest give way to the limit of 1,024 bytes."""
+    if not hops:
+        return place
     listed = [*hops_of(hops), place]
     while len(",".join(listed)) > MAX_VALUE_BYTES:
         listed.pop(0)

@@ -7,6 +7,7 @@ Google's `publish()` and `subscribe()` spend 40 microseconds and more on each me
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ EMULATOR_STREAM_S = 10.0
 streams: only their deadline ends them."""
 STREAM_MARGIN_S = 5.0
 
+MESSAGES_TAG = b"\x12"  # field 2, of a length of its own
 StreamingPullRequest = types.StreamingPullRequest.pb()
 PublishRequest = types.PublishRequest.pb()
 
@@ -58,8 +60,10 @@ class PubSub:
         self.stream_s = EMULATOR_STREAM_S if emulator() else STREAM_S
         """For how long a stream is read; then it is closed, and another one opened."""
         publisher, subscriber = "google.pubsub.v1.Publisher", "google.pubsub.v1.Subscriber"
-        self._publish = self._call(
-            publisher, "Publish", types.PublishRequest, types.PublishResponse
+        self._publish = self._channel.unary_unary(
+            f"/{publisher}/Publish",
+            request_serializer=None,  # it is bytes already
+            response_deserializer=types.PublishResponse.pb().FromString,
         )
         self._get_topic = self._call(publisher, "GetTopic", types.GetTopicRequest, types.Topic)
         self._create_topic = self._call(publisher, "CreateTopic", types.Topic, types.Topic)
@@ -91,9 +95,9 @@ class PubSub:
         """Close the channel; what is under way is cancelled."""
         self._channel.close()
 
-    def publish(self, topic: str, messages: Sequence[Any], done: Callable[[Any], None]) -> None:
-        """Publish up to 1,000 messages; `done` gets the finished call, in a thread of gRPC's."""
-        request = PublishRequest(topic=topic, messages=messages)
+    def publish(self, topic: str, messages: Sequence[bytes], done: Callable[[Any], None]) -> None:
+        """Publish up to 1,000 serialised messages; `done` gets the call in a thread of gRPC's."""
+        request = publish_request(topic, messages)
         metadata = (("x-goog-request-params", f"topic={topic}"),)
         self._publish.future(request, timeout=PUBLISH_S, metadata=metadata).add_done_callback(done)
 
@@ -185,6 +189,29 @@ def open_channel(credentials_file: Path | None) -> Any:
         credentials=credentials,
         options=OPTIONS,
     )
+
+
+def publish_request(topic: str, messages: Sequence[bytes]) -> bytes:
+    """Return the PublishRequest of serialised messages; protobuf would copy each twice again.
+
+    The form is https://protobuf.dev/programming-guides/encoding: each element of `messages`, the
+    request's field 2, is a tag, a length and the bytes.
+    """
+    parts = [PublishRequest(topic=topic).SerializeToString()]
+    for message in messages:
+        parts += (MESSAGES_TAG, varint(len(message)), message)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def varint(number: int) -> bytes:
+    """Return a number in protobuf's form: seven bits a byte, the lowest first."""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
 
 
 def emulator() -> str | None:

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +38,7 @@ class SubscriptionState:
     ack_deadline_s: float
     is_ordered: bool
     waiting: deque[tuple[Any, int]] = field(default_factory=deque)
-    out: OrderedDict[str, Delivery] = field(default_factory=OrderedDict)
+    out: dict[str, Delivery] = field(default_factory=dict)
     acked: int = 0
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 

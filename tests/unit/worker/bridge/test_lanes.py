@@ -22,13 +22,13 @@ class Sent:
         for number in numbers:
             self.window.open(number)
             span = Span(self.window, number, 1)
-            self.lanes.add(key, Item(number, size, span, SimpleNamespace(), str(number)))
+            self.lanes.add(key, Item(b"%d" % number, size, span, SimpleNamespace(), str(number)))
 
     def pump(self) -> list[list[int]]:
         """Return what is sent now."""
         self.batches.clear()
         self.lanes.pump()
-        return [[item.message for item in batch.items] for batch in self.batches]
+        return [[int(item.message) for item in batch.items] for batch in self.batches]
 
 
 def test_an_ordered_lane_has_one_batch_under_way() -> None:
