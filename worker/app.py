@@ -22,13 +22,14 @@ from worker.health import WorkerHealth
 from worker.images.agent import images_agent
 from worker.images.decode import Limits
 from worker.images.deployment import Deployment
-from worker.images.pipeline import Pipeline
+from worker.images.pipeline import CLASSIFIERS, Pipeline
 from worker.images.predictor import Predictor
 from worker.publisher import Outgoing, Publisher
 from worker.settings import Settings
 from worker.topics import Topics
 from worker.training.jobs import Ledger
 from worker.training.runner import Runner
+from worker.transport import POLL_RECORDS
 from worker.watchdog import Watchdog, coordinator_problem, stop_problem
 from worker.web.metrics import Metrics
 from worker.web.views import health_views, metrics_view
@@ -44,7 +45,6 @@ EMBEDDED_SESSION_TIMEOUT_S = 6.0
 """A rebalance takes about a session timeout on the embedded broker."""
 COMMIT_INTERVAL_S = 0.3
 """What was done within it is delivered a second time after a kill."""
-STREAM_BUFFER_BUNDLES = 8
 TRAINING_SHARE_OF_STOP = 0.6
 """Of the time that a worker has to stop; the rest is for what follows."""
 COORDINATOR_S = 10.0
@@ -68,12 +68,12 @@ def create_app(settings: Settings) -> WorkerApp:
         broker=[URL(f"kafka://{broker}") for broker in settings.kafka_host.split(",")],
         broker_client_id=worker_id,
         broker_commit_interval=COMMIT_INTERVAL_S,
+        broker_max_poll_records=POLL_RECORDS,
         broker_session_timeout=(
             EMBEDDED_SESSION_TIMEOUT_S if settings.is_embedded else SESSION_TIMEOUT_S
         ),
         consumer_auto_offset_reset="earliest",
         store="memory://",
-        stream_buffer_maxsize=STREAM_BUFFER_BUNDLES,
         stream_wait_empty=True,
         topic_allow_declare=False,
         topic_disable_leader=True,
@@ -85,7 +85,8 @@ def create_app(settings: Settings) -> WorkerApp:
     predictor = Predictor(
         on_first_model=lambda: app.images_transport.release(topics.images),
     )
-    deployment = Deployment(settings.logdir, predictor, load=load_model)
+    threads = max(1, settings.serving_threads // CLASSIFIERS)
+    deployment = Deployment(settings.logdir, predictor, load=partial(load_model, threads))
     pipeline = Pipeline(
         predictor,
         publisher,
@@ -189,8 +190,8 @@ def bridges(
     return (bridge,)
 
 
-def load_model(path: Path, job: str) -> "Model":
+def load_model(threads: int, path: Path, job: str) -> "Model":
     """Load a model; torch is imported with the first one, so that a worker starts at once."""
     from worker.images.model import load_model as load  # noqa: PLC0415
 
-    return load(path, job)
+    return load(path, job, threads=threads)

@@ -112,6 +112,8 @@ class Settings(BaseModel):
     serving_batch_size: PositiveInt = 256
     serving_within_s: Annotated[float, Field(ge=0)] = 0.002
     """How long a batch that is not full waits for more images."""
+    serving_threads: PositiveInt = os.cpu_count() or 2
+    """Of the processor, for the model."""
     top_k: PositiveInt = 3
 
     training_threads: PositiveInt = max(1, (os.cpu_count() or 2) // 2)

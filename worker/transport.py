@@ -9,7 +9,11 @@ fails when an upgrade changes what is relied on here. The changes:
   gap of one message, and counts what it skipped in a rebalance as done.
 - When partitions are revoked, what was done is committed before it is forgotten, also when another
   commit is under way or the app stops.
-- A topic can be held: its messages stay in Kafka until it is released.
+- A topic can be held: its messages stay in Kafka until it is released. So do those of the bulk
+  topics while enough is in hand. Faust leaves out a partition whose stream's buffer is full, and
+  waits for the others a whole second, also when they have come to their end and the buffer is
+  long empty.
+- A fetch unpacks a few hundred records and not all that have come, thousands.
 - A fetch waits 50 ms at most, not 1.5 s: the embedded broker answers no sooner.
 """
 
@@ -26,12 +30,15 @@ from mode.utils.futures import notify
 
 from worker.window import Window
 
-__all__ = ["Bundle", "Consumer", "Transport"]
+__all__ = ["POLL_RECORDS", "Bundle", "Consumer", "Transport"]
 
 FETCH_MAX_WAIT_MS = 50
 HELD_POLL_S = 0.05
 BUNDLE_RECORDS = 256
 BUNDLE_BYTES = 4 * 1024 * 1024
+POLL_RECORDS = 512
+IN_HAND = 10 * BUNDLE_RECORDS
+"""How much of the bulk topics may be in hand before more is fetched: records, or 16 KiB each."""
 
 
 class Bundle(ConsumerMessage):
@@ -67,12 +74,17 @@ class Consumer(driver.Consumer):
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109 - Faust's signature
     ) -> Mapping[TP, list[Any]]:
-        held = self.transport.held_topics
+        bulk = self.transport.bulk_topics
+        in_hand = sum(window.in_hand for tp, window in self._windows.items() if tp.topic in bulk)
+        held = self.transport.held_topics | (bulk if in_hand >= IN_HAND else frozenset())
         wanted = {tp for tp in active_partitions or () if tp.topic not in held}
         if not wanted:
             await asyncio.sleep(HELD_POLL_S)
             return {}
         return await super()._getmany(wanted, min(timeout, HELD_POLL_S) if held else timeout)
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Do nothing: how much may be in hand is decided above."""
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109
         """Fetch records and yield them as messages, those of a bulk topic as bundles.
@@ -90,7 +102,7 @@ class Consumer(driver.Consumer):
                     # to be committed, and `perform_seek` here would forget it.
                     await super().perform_seek()
                     return
-                self._windows.setdefault(tp, Window()).open(message.offset)
+                self._windows.setdefault(tp, Window()).open(message.offset, weight(message))
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, message
 
@@ -207,6 +219,14 @@ class Transport(driver.Transport):
     def release(self, topic: str) -> None:
         """Deliver a held topic's messages again, within 50 ms."""
         self.held_topics.discard(topic)
+
+
+def weight(message: Message) -> int:
+    """Return how much a message counts in what is in hand."""
+    if not isinstance(message, Bundle):
+        return 1
+    n_bytes = sum(len(record.value or b"") for record in message.records)
+    return max(len(message.records), n_bytes * BUNDLE_RECORDS // BUNDLE_BYTES)
 
 
 def chunks(

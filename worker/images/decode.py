@@ -9,6 +9,7 @@ import io
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,14 +118,24 @@ def _from_json(value: bytes, _headers: Mapping[str, bytes], limits: Limits) -> D
         raise BadImage(
             "undecodable", 'the JSON has no "image"; send {"image": [[0, 255, ...], ...]}'
         )
+    array = _from_rows(payload["image"])
+    image_id = payload.get("id")
+    return None if image_id is None else str(image_id), _one_image(array, limits)
+
+
+def _from_rows(rows: Any) -> NDArray[Any]:
+    """Return nested lists as an array; grey bytes, the usual case, in a fifth of numpy's time."""
+    if isinstance(rows, list) and all(type(row) is list for row in rows):
+        with suppress(TypeError, ValueError):  # whatever is no byte is told below
+            lines = list(map(bytes, rows))
+            if len(set(map(len, lines))) == 1 and lines[0] and type(rows[0][0]) is int:
+                return np.frombuffer(b"".join(lines), np.uint8).reshape(len(lines), -1)
     try:
-        array = np.array(payload["image"])
+        return np.array(rows)
     except ValueError:
         raise BadImage(
             "bad-shape", '"image" is ragged: its rows differ in length; send HxW or HxWx3'
         ) from None
-    image_id = payload.get("id")
-    return None if image_id is None else str(image_id), _one_image(array, limits)
 
 
 def _from_npy(value: bytes, _headers: Mapping[str, bytes], limits: Limits) -> Decoded:

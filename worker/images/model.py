@@ -37,7 +37,7 @@ class ModelName:
 
 
 class Model:
-    """A classifier that serves; safe to call from one thread at a time.
+    """A classifier that serves; several threads may call it at a time.
 
     Where the processor or GPU computes in bfloat16, larger batches do. Probabilities then differ
     from float32's by less than 0.02, and images between two classes are classified again in
@@ -108,13 +108,20 @@ def has_bfloat16(device: torch.device) -> bool:
     return has_avx512_bf16 or has_amx
 
 
-def load_model(path: Path, job: str) -> Model:
+def load_model(path: Path, job: str, *, threads: int | None = None) -> Model:
     """Read a checkpoint, verify it, and run it once at the sizes that it will serve.
+
+    Args:
+        path: of the checkpoint.
+        job: the name of the job that wrote it.
+        threads: of the processor for one batch, in this process; by default as PyTorch has it.
 
     Raises:
         trainer.CheckpointError: the file is no good checkpoint, or its weights do not give
             probabilities.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     checkpoint = trainer.load_checkpoint(path)
     model = Model(ModelName(job, checkpoint.epoch, checkpoint.sha256), checkpoint)
     random = np.random.default_rng(0)

@@ -2,12 +2,12 @@
 
 Promise: an event is acknowledged when the broker has confirmed a prediction or a dead letter for
 each of its records, and never after a later one of the same partition. Each stage has a thread of
-its own and works on another batch, so that decoding, the model and the broker overlap. Short
-queues between the stages bound what is in hand.
+its own and works on another batch, so that decoding, the model and the broker overlap; two batches
+are classified at a time, and one uses the processor while the other waits. Short queues between
+the stages keep the batches in their order, and bound what is in hand.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,13 +30,16 @@ from worker.topics import Topics
 from worker.transport import Bundle
 from worker.web.metrics import Metrics
 
-__all__ = ["Pipeline"]
+__all__ = ["CLASSIFIERS", "Pipeline"]
 
+CLASSIFIERS = 2
+"""Batches that are classified at a time."""
 ARRIVED_BUNDLES = 4
 CONFIRMING_BATCHES = 4
 STUCK_S = 60.0
 
 Events = Sequence[EventT[Any]]
+Scores = NDArray[np.float32]
 Published = tuple[Sequence[Outgoing], "Future[Refusals]"]
 T = TypeVar("T")
 
@@ -72,16 +75,17 @@ class Pipeline(mode.Service):
         self._top_k = top_k
         self._arrived: asyncio.Queue[EventT[Any]] = asyncio.Queue(ARRIVED_BUNDLES)
         self._decoded: asyncio.Queue[tuple[Events, Batch]] = asyncio.Queue(1)
-        self._classified: asyncio.Queue[tuple[Events, Batch, NDArray[np.float32]]] = asyncio.Queue(
-            1
+        self._classified: asyncio.Queue[tuple[Events, Batch, asyncio.Future[Scores]]] = (
+            asyncio.Queue(CLASSIFIERS - 1)
         )
         self._published: asyncio.Queue[tuple[Events, Batch, Published]] = asyncio.Queue(
             CONFIRMING_BATCHES
         )
-        self._busy_since: dict[str, float] = {}
+        self._began: dict[object, tuple[str, float]] = {}
+        """By a key of its own, each piece of work that a thread is at: its stage and since when."""
         self._threads = {
-            stage: ThreadPoolExecutor(1, thread_name_prefix=stage)
-            for stage in ("decode", "classify", "publish")
+            stage: ThreadPoolExecutor(n_threads, thread_name_prefix=stage)
+            for stage, n_threads in {"decode": 1, "classify": CLASSIFIERS, "publish": 1}.items()
         }
 
     async def put(self, event: EventT[Any]) -> None:
@@ -126,17 +130,17 @@ class Pipeline(mode.Service):
     async def _classify(self) -> None:
         while not self.should_stop:
             events, batch = await self._decoded.get()
-            scores = await self._in_thread("classify", classify, batch, self._batch_size)
-            await self._classified.put((events, batch, scores))
+            scores = self._in_thread("classify", classify, batch, self._batch_size)
+            await self._classified.put((events, batch, asyncio.ensure_future(scores)))
 
     @mode.Service.task
     async def _publish(self) -> None:
         while not self.should_stop:
             events, batch, scores = await self._classified.get()
-            published = await self._in_thread("publish", self._answer, batch, scores)
+            published = await self._in_thread("publish", self._answer, batch, await scores)
             await self._published.put((events, batch, published))
 
-    def _answer(self, batch: Batch, scores: NDArray[np.float32]) -> Published:
+    def _answer(self, batch: Batch, scores: Scores) -> Published:
         messages = answers(batch, scores, self._topics, self._top_k)
         return messages, self._publisher.publish(messages)
 
@@ -174,17 +178,18 @@ class Pipeline(mode.Service):
             )
 
     async def _in_thread(self, stage: str, work: Callable[..., T], *arguments: Any) -> T:
-        self._busy_since[stage] = start = time.monotonic()
+        this, start = object(), time.monotonic()
+        self._began[this] = stage, start
         try:
             return await self.loop.run_in_executor(self._threads[stage], work, *arguments)
         finally:
-            del self._busy_since[stage]
+            del self._began[this]
             self._metrics.took(stage, time.monotonic() - start)
 
     def problem(self) -> str | None:
         """Say which stage is at one batch for more than a minute; publishing may wait for Kafka."""
-        for stage in ("decode", "classify"):
-            busy_s = time.monotonic() - self._busy_since.get(stage, math.inf)
-            if busy_s > STUCK_S:
+        for stage, since in list(self._began.values()):
+            busy_s = time.monotonic() - since
+            if stage != "publish" and busy_s > STUCK_S:
                 return f"the {stage} stage has been at one batch for {busy_s:.0f} s"
         return None

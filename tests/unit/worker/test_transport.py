@@ -15,7 +15,16 @@ from faust.transport.consumer import ThreadDelegateConsumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from worker.transport import BUNDLE_BYTES, BUNDLE_RECORDS, Bundle, Consumer, Transport, chunks
+from worker.transport import (
+    BUNDLE_BYTES,
+    BUNDLE_RECORDS,
+    IN_HAND,
+    Bundle,
+    Consumer,
+    Transport,
+    chunks,
+    weight,
+)
 
 IMAGES = TP("images", 0)
 
@@ -113,6 +122,38 @@ async def test_a_held_topic_is_not_fetched(made: Consumer) -> None:
     assert asked == [{control}, {IMAGES, control}]
 
 
+async def test_no_more_images_are_fetched_while_enough_are_in_hand(made: Consumer) -> None:
+    """They stay in Kafka until something is done; commands go on."""
+    asked: list[set[TP]] = []
+
+    async def getmany(active: set[TP], timeout: float) -> dict[TP, Any]:
+        asked.append(active)
+        return {}
+
+    made._thread.getmany = getmany  # type: ignore[method-assign,assignment]
+    control = TP("control", 0)
+    first, *_ = await messages(made, records(*[1] * IN_HAND))
+    await made._getmany({IMAGES, control}, 0.0)
+    first.tracked = True
+    made.ack(first)
+    await made._getmany({IMAGES, control}, 0.0)
+    assert asked == [{control}, {IMAGES, control}]
+
+
+async def test_a_full_buffer_takes_no_partition_out(made: Consumer) -> None:
+    """Faust would fetch the others only, and wait a second for those that have ended."""
+    made._set_active_tps({IMAGES})
+    made.on_buffer_full(IMAGES)
+    assert made._get_active_partitions() == {IMAGES}
+
+
+async def test_large_images_count_by_their_size(made: Consumer) -> None:
+    """Ten bundles are in hand at most, be they full of records or of bytes."""
+    small = await messages(made, records(*[1] * BUNDLE_RECORDS))
+    large = await messages(made, records(BUNDLE_BYTES, 2 * BUNDLE_BYTES))
+    assert [weight(message) for message in [*small, *large]] == [256, 256, 512]
+
+
 async def test_a_commit_that_is_under_way_does_not_replace_the_next(made: Consumer) -> None:
     """What was done since the other one began is committed too, before a partition is given up."""
     committed: list[str] = []
@@ -182,6 +223,7 @@ def test_faust_still_calls_what_is_overridden() -> None:
     assert "self._new_offset(" in inspect.getsource(FaustConsumer._filter_committable_offsets)
     assert "_getmany(" in inspect.getsource(FaustConsumer._wait_next_records)
     assert "self._thread.getmany(" in inspect.getsource(ThreadDelegateConsumer._getmany)
+    assert "on_buffer_full" in vars(FaustConsumer)
     assert "_new_consumer_thread" in vars(driver.Consumer)
     assert "_create_worker_consumer" in vars(driver.AIOKafkaConsumerThread)
 

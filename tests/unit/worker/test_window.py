@@ -41,6 +41,16 @@ def test_a_span_that_is_not_open_is_ignored() -> None:
     assert window.position is None
 
 
+def test_what_is_done_is_no_more_in_hand() -> None:
+    """Also when something before it is not done; a span that comes again counts once."""
+    window = Window()
+    for last_offset, weight in ((6, 3), (8, 2), (8, 2)):
+        window.open(last_offset, weight)
+    window.close(8)
+    window.close(8)
+    assert (window.in_hand, window.position) == (3, None)
+
+
 @given(st.data())
 def test_the_position_never_passes_what_is_open(data: st.DataObject) -> None:
     """In whatever order spans are done, everything below the position is done."""
