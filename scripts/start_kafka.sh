@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Run a one-node Apache Kafka (KRaft) on the loopback interface, until Ctrl-C or a signal.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/broker.sh"
 
 version=4.1.1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/darkroom
 port=9092
 data=${XDG_DATA_HOME:-$HOME/.local/share}/darkroom/kafka
 overrides=()
+options="--port --data --set"
 
 usage() {
     cat <<USAGE
@@ -27,60 +29,12 @@ Needs Java 17 or later (\$JAVA_HOME or on the PATH).
 USAGE
 }
 
-say() { printf '%s\n' "$*" >&2; }
-
-fail() {
-    say "start_kafka.sh: $*"
-    exit 1
-}
-
-unavailable() { # something has to be installed; EX_UNAVAILABLE, by which the tests know that they cannot run
-    say "start_kafka.sh: $*"
-    exit 69
-}
-
-parse() {
-    while [ $# -gt 0 ]; do
-        case $1 in
-        --port=* | --data=* | --set=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
-        --port | --data | --set) [ $# -ge 2 ] || fail "$1 needs a value; see --help" ;;
-        -h | --help)
-            usage
-            exit 0
-            ;;
-        *) fail "unknown option $1; see --help" ;;
-        esac
-        case $1 in
-        --port) port=$2 ;;
-        --data) data=$2 ;;
-        --set) overrides+=("$2") ;;
-        esac
-        shift 2
-    done
-    if ! [[ $port =~ ^[0-9]{1,5}$ ]] || [ "$port" -gt 65535 ]; then
-        fail "--port $port: not a port, 0 to 65535"
-    fi
-}
-
-is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; } # PORT
-
-free_port() { # below the range from which the kernel hands out ports
-    local found
-    while true; do
-        found=$((20000 + (RANDOM << 15 | RANDOM) % 12000))
-        is_open "$found" || break
-    done
-    echo "$found"
-}
-
-find_java() {
-    local java=java major
-    [ -z "${JAVA_HOME:-}" ] || java=$JAVA_HOME/bin/java
-    major=$("$java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
-    [ "${major:-0}" -ge 17 ] || unavailable "Kafka $version needs Java 17 or later, and $java is ${major:-not there}.
-On Debian and Ubuntu: apt install openjdk-17-jre-headless. On macOS: brew install openjdk@17.
-Another one is used when JAVA_HOME names it."
-    echo "$java"
+option() { # NAME VALUE
+    case $1 in
+    --port) port=$2 ;;
+    --data) data=$2 ;;
+    --set) overrides+=("$2") ;;
+    esac
 }
 
 fetch() { # FOLDER: copy Kafka and what it needs there, whole or not at all
@@ -171,27 +125,16 @@ format_once() { # FOLDER JAVA LIBS
         fail "Kafka cannot keep its messages in $1; the lines above say why."
 }
 
-announce_when_ready() { # KAFKA'S PROCESS; runs beside it, and ends with it
-    while kill -0 "$1" 2>/dev/null; do
-        if is_open "$port"; then
-            echo "Kafka is ready at 127.0.0.1:$port"
-            return
-        fi
-        sleep 0.1
-    done
-}
-
 parse "$@"
-java=$(find_java) || exit
+java=$(find_java "Kafka $version") || exit
 libs=$(find_libs) || exit
-if [ "$port" -eq 0 ]; then port=$(free_port); fi
-! is_open "$port" || fail "port $port is taken; end what listens there, or choose another with --port (0: any free one)."
+choose_port
 mkdir -p "$data/messages" || fail "--data $data: cannot make this folder"
 data=$(cd "$data" && pwd -P)
 write_settings "$data"
 format_once "$data" "$java" "$libs"
 say "Kafka keeps its messages in $data"
-(announce_when_ready $$ &) # in a shell of its own, so that Kafka gets no child that it would never reap
+(announce_when_ready Kafka $$ &) # in a shell of its own, so that Kafka gets no child that it would never reap
 # shellcheck disable=SC2086 # several options
 exec "$java" ${KAFKA_HEAP_OPTS:--Xms256m -Xmx1g} -cp "$libs/*" \
     "-Dlog4j2.configurationFile=$data/log4j2.properties" kafka.Kafka "$data/server.properties"

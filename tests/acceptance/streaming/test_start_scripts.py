@@ -100,7 +100,7 @@ def test_a_wrong_kafka_home_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_maven_is_named_with_the_other_way(tmp_path: Path) -> None:
     """Where Kafka has to be fetched and Maven is missing, the message offers both remedies."""
-    for tool in ("bash", "env", "sed", "head", "cat", "mkdir", "java", "ls"):
+    for tool in ("bash", "dirname", "env", "sed", "head", "cat", "mkdir", "java", "ls"):
         found = next(
             Path(folder) / tool
             for folder in os.environ["PATH"].split(":")
