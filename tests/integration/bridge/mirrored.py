@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import time
 import uuid
@@ -19,6 +20,8 @@ from worker.bridge.routes import Route
 from worker.bridge.service import Bridge, bridge_services
 
 PROJECT = "my-project"
+OUTAGE_S = float(os.environ.get("DARKROOM_TEST_OUTAGE_S", "3"))
+"""How long a side is away; 60 in the long form."""
 YESTERDAY_MS = int(time.time() * 1000) - 86_400_000
 """Kafka refuses what is of the future, and deletes what is a week old."""
 PubsubMessage = types.PubsubMessage.pb()

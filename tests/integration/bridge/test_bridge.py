@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from confluent_kafka import KafkaError
 
 from tests.integration.bridge.bridge_contract import BridgeContract
 from tests.integration.bridge.mirrored import (
+    OUTAGE_S,
     PubsubMessage,
     Sides,
     eventually,
@@ -19,6 +21,7 @@ from tests.integration.bridge.mirrored import (
 from worker.bridge.errors import BridgeError
 from worker.bridge.routes import Route
 from worker.testing import EmbeddedKafka
+from worker.testing.embedded_kafka import ApiKey
 from worker.testing.fake_pubsub import FakePubSub
 
 
@@ -121,6 +124,8 @@ async def test_an_outage_of_pub_sub_is_waited_for(sides: Sides, fake: FakePubSub
         await eventually(
             "waiting", lambda: "UNAVAILABLE" in bridge.stats[out.route.name].waiting_for
         )
+        await asyncio.sleep(OUTAGE_S)
+        assert bridge.stats[out.route.name].outstanding == len(values)
         fake.faults.is_down = False
         sides.publish(into.topic, [PubsubMessage(data=value) for value in values])
         came = await asyncio.to_thread(sides.read_pub_sub, out.subscription, 2000)
@@ -137,6 +142,7 @@ async def test_an_outage_of_kafka_is_waited_for(sides: Sides, kafka: EmbeddedKaf
         kafka.broker_down()
         sides.publish(way.topic, [PubsubMessage(data=value) for value in values])
         await eventually("outstanding", lambda: bridge.stats[way.route.name].outstanding == 2000)
+        await asyncio.sleep(OUTAGE_S)
         assert bridge.stats[way.route.name].mirrored == 0
         kafka.broker_up()
         came = await asyncio.to_thread(sides.read_kafka, way.kafka, 2000, 60.0)
@@ -233,3 +239,17 @@ async def test_errors_that_people_have_to_mend_are_explained(
         stats = bridge.stats[way.route.name]
         await eventually("reason", lambda: "credentials are wrong, expired" in stats.waiting_for)
         await eventually("end", lambda: stats.mirrored == 1)
+
+
+async def test_the_neighbours_of_a_refused_message_arrive(
+    sides: Sides, kafka: EmbeddedKafka
+) -> None:
+    """Kafka refuses whole batches; each message of one is sent again alone, and none is lost."""
+    way = Inward(sides)
+    values = numbered(500)
+    kafka.push_request_errors(ApiKey.PRODUCE, KafkaError.MSG_SIZE_TOO_LARGE)
+    sides.publish(way.topic, [PubsubMessage(data=value) for value in values])
+    async with sides.mirroring(way.route) as bridge:
+        came = await asyncio.to_thread(sides.read_kafka, way.kafka, len(values))
+        assert bridge.stats[way.route.name].dead_letters == 0
+    assert sorted({one.value() for one in came}) == values
