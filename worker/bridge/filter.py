@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from worker.bridge.mapping import HOPS, hops_of
+from worker.bridge.hops import HOPS, hops_of
 
 __all__ = ["Filter"]
 

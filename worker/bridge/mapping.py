@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 
 from google.pubsub_v1 import types
 
+from worker.bridge.hops import HOPS, joined_hops, text
 from worker.bridge.routes import Ordering
 
-__all__ = ["KafkaMessage", "Origin", "from_pub_sub", "hops_of", "origin_of", "to_pub_sub"]
+__all__ = ["KafkaMessage", "Origin", "from_pub_sub", "origin_of", "to_pub_sub"]
 
 PubsubMessage = types.PubsubMessage.pb()
 Headers = Sequence[tuple[str, bytes | None]]
 
 RESERVED = "darkroom."
 ORIGIN = "darkroom.origin"
-HOPS = "darkroom.hops"
 KEY = "darkroom.key"
 KEY_BASE64 = "darkroom.key.base64"
 TIMESTAMP = "darkroom.timestamp"
@@ -40,7 +40,7 @@ NATIVE = (MESSAGE_ID, PUBLISH_TIME, ORDERING_KEY)
 
 CLIENT_WORDS = frozenset({"topic", "data", "ordering_key", "timeout", "retry"})
 """Arguments of Google's `publish(**attributes)`, which no attribute can be called there."""
-MAX_ATTRIBUTES = 100
+SENSELESS = (ValueError, LookupError, TypeError, RecursionError, struct.error)
 MAX_OWN_ATTRIBUTES = 80
 MAX_CHUNKS = 10
 MAX_NAME_BYTES = 256
@@ -117,7 +117,8 @@ def from_pub_sub(message: Any, place: str) -> KafkaMessage:
     try:
         timestamp = int(attributes[TIMESTAMP]) if TIMESTAMP in attributes else None
         key, headers, data = restored(attributes, message.data)
-    except (ValueError, LookupError, TypeError, struct.error):  # someone else's reserved attributes
+        check(timestamp, headers)
+    except SENSELESS:  # someone else's reserved attributes
         return native(message, attributes, place, hops)
     marks = [(ORIGIN, attributes[ORIGIN].encode()), (HOPS, hops.encode())]
     marks += [(name, attributes[name].encode()) for name in NATIVE if name in attributes]
@@ -132,11 +133,6 @@ def from_pub_sub(message: Any, place: str) -> KafkaMessage:
 def origin_of(message: Any) -> str:
     """Return what a second copy of a Pub/Sub message is known by."""
     return message.attributes.get(ORIGIN) or f"pubsub/{message.message_id}"
-
-
-def hops_of(value: str | bytes | None) -> list[str]:
-    """Return the places where a message has been."""
-    return [hop for hop in text(value).split(",") if hop]
 
 
 def native(message: Any, attributes: Mapping[str, str], place: str, hops: str) -> KafkaMessage:
@@ -159,6 +155,14 @@ def native(message: Any, attributes: Mapping[str, str], place: str, hops: str) -
         headers=headers,
         timestamp=time.seconds * 1000 + time.nanos // 1_000_000,
     )
+
+
+def check(timestamp: int | None, headers: Headers) -> None:
+    """Raise ValueError where no Kafka message can have such a timestamp or headers."""
+    if timestamp is not None and not 0 <= timestamp < 2**63:
+        raise ValueError(timestamp)
+    if not all(isinstance(name, str) for name, _ in headers):
+        raise ValueError(headers)
 
 
 def put_key(attributes: dict[str, str], key: bytes | None) -> bool:
@@ -263,16 +267,6 @@ def ordering_key(ordering: Ordering, key: bytes | None, origin: Origin) -> str:
     return hashlib.sha256(key).hexdigest()
 
 
-def joined_hops(hops: str, place: str) -> str:
-    """Add a place to a list of hops, of which the oldest give way to the limit of 1,024 bytes."""
-    if not hops:
-        return place
-    listed = [*hops_of(hops), place]
-    while len(",".join(listed)) > MAX_VALUE_BYTES:
-        listed.pop(0)
-    return ",".join(listed)
-
-
 def decoded(value: bytes) -> str | None:
     """Return bytes as text, None where they are none."""
     try:
@@ -284,11 +278,6 @@ def decoded(value: bytes) -> str | None:
 def uncoded(value: str | None) -> bytes | None:
     """Return the bytes of a base64 text."""
     return None if value is None else binascii.a2b_base64(value)
-
-
-def text(value: str | bytes | None) -> str:
-    """Return a header or attribute as text, empty where there is none."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
 
 
 def chunked(content: str) -> list[str]:

@@ -9,7 +9,8 @@ from google.pubsub_v1 import types
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.bridge.mapping import MARKS, KafkaMessage, Origin, from_pub_sub, hops_of, to_pub_sub
+from worker.bridge.hops import hops_of
+from worker.bridge.mapping import MARKS, KafkaMessage, Origin, from_pub_sub, to_pub_sub
 from worker.testing.pubsub_state import refusal
 
 ORIGIN = Origin("kafka/c1/images", 3, "kafka/c1/images/3/17")
@@ -116,9 +117,17 @@ def test_plain_headers_are_plain_attributes() -> None:
         {"darkroom.headers.0": "nonsense"},
         {"darkroom.headers.1": "[]"},
         {"darkroom.key.base64": "="},
+        {"darkroom.timestamp": "-1"},
+        {"darkroom.timestamp": "9" * 30},
+        {"darkroom.headers.0": '[[null,"YQ=="]]'},
+        {"darkroom.headers.0": '[[7,"YQ=="]]'},
+        {f"darkroom.headers.{number}": "[" * 1024 for number in range(10)},
     ],
 )
 def test_reserved_attributes_of_someone_else_do_no_harm(spoilt: dict[str, str]) -> None:
     """Reserved attributes that make no sense are carried on as headers like any others."""
     message = PubsubMessage(data=b"x", attributes={"darkroom.origin": "me", **spoilt})
-    assert from_pub_sub(message, "pubsub/t").value == b"x"
+    mirrored = from_pub_sub(message, "pubsub/t")
+    assert mirrored.value == b"x"
+    assert mirrored.timestamp in (None, 0)
+    assert all(isinstance(name, str) for name, _ in mirrored.headers)
