@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.bench import Benchmark
+from benchmarks.bridge_beside import serving_beside
 from benchmarks.bridge_ground import Ground, module, script
 
 ROUNDS = 3
@@ -31,6 +32,7 @@ def measure(bench: Benchmark) -> None:
         fake = stack.enter_context(module("worker.testing.fake_pubsub"))
         emulator = stack.enter_context(script("start_pubsub.sh"))
         on_fake(bench, Ground(bootstrap, fake, readers=1))
+        serving_beside(bench, fake)
         on_emulator(bench, Ground(bootstrap, emulator, readers=READERS_ON_EMULATOR))
 
 

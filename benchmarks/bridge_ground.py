@@ -46,7 +46,7 @@ class Ground:
     # the contenders: messages a second, from the first at the far end to the last
 
     def google_publish(self, n_messages: int) -> float:
-        topic, subscription = self._topic()
+        topic, subscription = self.topic()
         publisher = PublisherClient()
         with self._counting(subscription, n_messages) as arrivals:
             for _ in range(n_messages):
@@ -57,7 +57,7 @@ class Ground:
         return rate
 
     def google_subscribe(self, n_messages: int) -> float:
-        topic, subscription = self._topic()
+        topic, subscription = self.topic()
         self._fill_pub_sub(topic, n_messages)
         arrivals = Arrivals(n_messages)
 
@@ -81,7 +81,7 @@ class Ground:
         return self._bridge_out(n_messages, "key")
 
     def _bridge_out(self, n_messages: int, ordering: str) -> float:
-        topic, subscription = self._topic()
+        topic, subscription = self.topic()
         kafka = self._kafka_topic()
         self._fill_kafka(kafka, n_messages)
         route = Route.model_validate(
@@ -91,7 +91,7 @@ class Ground:
             return arrivals.rate()
 
     def bridge_in(self, n_messages: int) -> float:
-        topic, subscription = self._topic()
+        topic, subscription = self.topic()
         kafka = self._kafka_topic()
         self._fill_pub_sub(topic, n_messages)
         route = Route(kafka_topic=kafka, pub_sub_subscription=subscription)
@@ -100,7 +100,7 @@ class Ground:
 
     def latencies_ms(self, n_messages: int, per_s: float) -> list[float]:
         """Return how long each message is on its way at a steady rate."""
-        topic, subscription = self._topic()
+        topic, subscription = self.topic()
         kafka = self._kafka_topic()
         producer = Producer({"bootstrap.servers": self._bootstrap, "linger.ms": 0})
         came: list[float] = []
@@ -121,7 +121,7 @@ class Ground:
 
     # what they need
 
-    def _topic(self) -> tuple[str, str]:
+    def topic(self) -> tuple[str, str]:
         name = uuid.uuid4().hex[:8]
         topic = f"projects/{PROJECT}/topics/t-{name}"
         subscription = f"projects/{PROJECT}/subscriptions/s-{name}"
