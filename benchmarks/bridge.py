@@ -1,4 +1,4 @@
-"""How fast does the bridge mirror, against Google's own clients and against bare batches?
+"""How fast does the bridge mirror, against Google's own clients, and what does it cost the serving?
 
 784-byte messages, counted at the far end, contenders in turns, on a real Kafka.
 The fake Pub/Sub runs in a process of its own, so that the client is the
