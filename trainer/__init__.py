@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trainer.defaults import DEFAULT_PARAMS
     from trainer.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainerError
     from trainer.evaluation import Evaluation, Prediction, evaluate, predict
+    from trainer.exported import Exported, export
     from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Saved, Started
     from trainer.params import Params
     from trainer.progress import ProgressBar
@@ -29,6 +30,7 @@ __all__ = [
     "DivergedError",
     "EpochReport",
     "Evaluation",
+    "Exported",
     "FashionMNIST",
     "FitResult",
     "Observer",
@@ -41,6 +43,7 @@ __all__ = [
     "TrainerError",
     "build_classifier",
     "evaluate",
+    "export",
     "fit",
     "get_dataloader",
     "load_checkpoint",
@@ -57,6 +60,7 @@ _HOMES = {
     "defaults": ("DEFAULT_PARAMS",),
     "errors": ("CheckpointError", "DataError", "DivergedError", "ParamsError", "TrainerError"),
     "evaluation": ("Evaluation", "Prediction", "evaluate", "predict"),
+    "exported": ("Exported", "export"),
     "observers": ("BatchReport", "EpochReport", "FitResult", "Observer", "Saved", "Started"),
     "params": ("Params",),
     "progress": ("ProgressBar",),

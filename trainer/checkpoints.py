@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import io
-import os
 import pickle
 import platform
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +20,7 @@ import torch
 from torch import nn
 
 from trainer.classifier import Classifier, Logits, assemble
+from trainer.durable import write_durably
 from trainer.errors import CheckpointError, ParamsError
 from trainer.params import Params
 from trainer.transforms import Transforms
@@ -111,28 +110,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     torch.save(content, buffer)
     payload = buffer.getbuffer()
     trailer = TRAILER + hashlib.sha256(payload).hexdigest().encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(payload)
-            file.write(trailer)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-        sync_folder(path.parent)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last: a rename is on disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_durably(path, payload, trailer)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -1,12 +1,13 @@
 """The command line: one file a group of commands, put together here."""
 
 from trainer.cli.data import unpack
+from trainer.cli.export import export
 from trainer.cli.group import main
 from trainer.cli.show import inspect, params
 from trainer.cli.test import evaluate, predict
 from trainer.cli.train import train
 
-for command in (train, evaluate, predict, unpack, params, inspect):
+for command in (train, evaluate, predict, export, unpack, params, inspect):
     main.add_command(command)
 
 __all__ = ["main"]

@@ -1,0 +1,92 @@
+"""`python -m trainer export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trainer.cli.group import data_option
+from trainer.cli.test import checkpoint_argument, image_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainer.checkpoints import Checkpoint
+
+MOST_IMAGES = 256
+
+
+@click.command()
+@checkpoint_argument
+@click.argument("images", nargs=-1)
+@click.option(
+    "--format", "form", type=click.Choice(["onnx", "torch-export"]),
+    help="What to write; by the output's ending when not given: .onnx, or .pt2 for torch-export.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write.",
+)  # fmt: skip
+@click.option(
+    "--tolerance", type=click.FloatRange(min=0), default=1e-4, show_default=True,
+    help="The largest difference of a probability that is let through.",
+)  # fmt: skip
+@data_option
+def export(
+    *,
+    checkpoint: Path,
+    images: tuple[str, ...],
+    form: str | None,
+    output: Path,
+    tolerance: float,
+    datadir: Path,
+) -> None:
+    """Export CHECKPOINT to ONNX or torch.export, checked on real IMAGES.
+
+    The exported model takes uint8 images (n, height, width, channels) as they are stored, and gives
+    probabilities (n, classes). It is tried on IMAGES (files, folders, globs), or on the test images
+    in --data, and only written when it gives the same labels and, within --tolerance, the same
+    probabilities as the checkpoint.
+    """
+    from trainer.checkpoints import load_checkpoint  # noqa: PLC0415 - the help must not wait
+    from trainer.exported import export as run  # noqa: PLC0415
+
+    loaded = load_checkpoint(checkpoint)
+    pixels = _given(loaded, images) if images else _of_split(loaded, datadir)
+    done = run(loaded, output, pixels, form=form, tolerance=tolerance)  # type: ignore[arg-type]
+    click.echo(
+        f"{done.path}: {done.form}; on {done.images} images the same labels, "
+        f"largest difference of a probability {done.largest_difference:.2g}"
+    )
+
+
+def _given(checkpoint: Checkpoint, words: tuple[str, ...]) -> Tensor:
+    import numpy as np  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    from trainer.errors import DataError  # noqa: PLC0415
+    from trainer.images import read_image  # noqa: PLC0415
+
+    channels, height, width = checkpoint.params.image_shape
+    read, findings = [], []
+    for file in image_files(words)[:MOST_IMAGES]:
+        try:
+            resize = checkpoint.params.resize_images
+            read.append(read_image(file, (height, width, channels), resize=resize))
+        except ValueError as error:
+            findings.append(str(error))
+    if findings:
+        raise DataError("bad images", findings)
+    return torch.from_numpy(np.stack(read))
+
+
+def _of_split(checkpoint: Checkpoint, datadir: Path) -> Tensor:
+    import torch  # noqa: PLC0415
+
+    from trainer.splits import open_split  # noqa: PLC0415
+
+    kind = "test" if (datadir / "test").exists() else "train"
+    split = open_split(checkpoint.params, kind, datadir, checkpoint.class_names)
+    return split.pixels(torch.arange(min(len(split), MOST_IMAGES)))
