@@ -19,8 +19,8 @@ from tests.worker_process import WorkerProcess
 SETTLE_S = 120.0
 END_S = 60.0
 """A worker that cannot go on ends within it."""
-IN_FLIGHT = 25 * 256
-"""The most images that one worker has in hand: those delivered and not yet committed."""
+IN_FLIGHT = 12 * 256 + 256
+"""The most images of one worker that come again: those in hand, and done but not yet committed."""
 
 
 @dataclass(frozen=True)
