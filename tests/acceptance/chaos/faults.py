@@ -10,6 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
 from tests.acceptance.chaos.account import Account, OffsetWatch, wait_until_answered
 from tests.acceptance.chaos.load import Load
 from tests.acceptance.chaos.models import Images
@@ -98,8 +106,27 @@ def memory_mb(worker: WorkerProcess) -> float:
 
 def metric(worker: WorkerProcess, name: str) -> float:
     """Return the sum of a metric over its labels, as `/metrics` shows it."""
+    return sum(series(worker, name))
+
+
+def n_series(worker: WorkerProcess, name: str) -> int:
+    """Return how many values a metric has, one for each value of its label."""
+    return len(series(worker, name))
+
+
+def series(worker: WorkerProcess, name: str) -> list[float]:
+    """Return a metric's values."""
     url = f"http://127.0.0.1:{worker.web_port}/metrics"
     with urllib.request.urlopen(url, timeout=10.0) as response:
         text = response.read().decode()
-    values = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, flags=re.MULTILINE)
-    return sum(float(value) for value in values)
+    return [float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)]
+
+
+def require_replicas(bootstrap: str, topic: str, count: int) -> None:
+    """Have a broker refuse what is published to a topic while it has fewer replicas."""
+    entry = ConfigEntry(
+        "min.insync.replicas", str(count), incremental_operation=AlterConfigOpType.SET
+    )
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.incremental_alter_configs([resource])[resource].result(10.0)

@@ -20,7 +20,9 @@ from tests.acceptance.chaos.faults import (
     kills,
     memory_mb,
     metric,
+    n_series,
     ordeal,
+    require_replicas,
 )
 from tests.acceptance.chaos.load import Load
 from tests.acceptance.chaos.models import Images, read_images, train_models
@@ -136,6 +138,42 @@ def test_a_broker_that_comes_back_finds_the_workers_serving(
     assert verdict.problems == []
     assert 0 not in ended
     assert verdict.account.duplicates <= 2 * IN_FLIGHT
+
+
+def test_a_broker_that_refuses_predictions_for_a_while_loses_none(
+    deployment: Deployment, images: Images
+) -> None:
+    """The broker has too few replicas to take predictions for 8 s: all come later, none twice."""
+
+    def faults(deployment: Deployment) -> None:
+        time.sleep(2.0)
+        require_replicas(deployment.kafka, f"{deployment.topic}-predictions", 2)
+        time.sleep(4.0)
+        before = metric(deployment.workers[0], "darkroom_predictions_total")
+        time.sleep(4.0)
+        assert metric(deployment.workers[0], "darkroom_predictions_total") == before
+        require_replicas(deployment.kafka, f"{deployment.topic}-predictions", 1)
+        time.sleep(2.0)
+
+    verdict = ordeal(deployment, images, per_s=PER_S, n_workers=1, faults=faults)
+
+    assert verdict.problems == []
+    assert verdict.account.twice() == []
+    assert verdict.exit_codes == [0]
+
+
+def test_a_second_worker_takes_its_half_within_ten_seconds(deployment: Deployment) -> None:
+    """Of eight partitions each of two workers has four, ten seconds after the second's start."""
+    first = deployment.start_worker()
+    wait_until("8 partitions", lambda: n_series(first, "darkroom_lag") == 8, 10.0)
+    begin = time.monotonic()
+    second = deployment.start_worker()
+    shares = [first, second]
+    wait_until(
+        "4 partitions each",
+        lambda: [n_series(worker, "darkroom_lag") for worker in shares] == [4, 4],
+        10.0 - (time.monotonic() - begin),
+    )
 
 
 def test_sigterm_ends_a_worker_whose_broker_is_away(
