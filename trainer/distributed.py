@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -78,7 +80,7 @@ class Group:
                 if isinstance(norm, _BatchNorm):
                     norm.forward = partial(_whole_batch_norm, self, norm)  # type: ignore[method-assign]
                     stack.callback(delattr, norm, "forward")
-            parallel = DistributedDataParallel(net, broadcast_buffers=False)
+            parallel = DistributedDataParallel(net, forward_sync_buffers=False)
             parallel.register_comm_hook(None, _sum)
             parallel.register_forward_hook(self._weigh)
             yield parallel
@@ -100,7 +102,11 @@ def is_launched() -> bool:
 
 def is_restarted() -> bool:
     """Tell whether torchrun has started the processes again after one of them died."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 @contextmanager
@@ -115,7 +121,12 @@ def joined(device: str) -> Iterator[Group]:
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    store, rank, size = next(rendezvous("env://"))
+    # torchrun's store outlives a restart: without a prefix of their own the processes would find
+    # the addresses of those that died, and wait for them.
+    attempt = PrefixStore(f"attempt-{_restarts()}", store)
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=size)
     try:
         yield Group(dist.get_rank(), dist.get_world_size())
     finally:

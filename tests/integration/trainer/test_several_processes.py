@@ -1,5 +1,6 @@
 """Several processes give the weights of one, and a killed one resumes to the same weights."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.trainer.conftest import Run
+from tests.integration.trainer.conftest import ROOT, Run
 from trainer import load_checkpoint
 
 # 600 images in batches of 35: the last batch has 5, which two processes share unevenly.
@@ -47,12 +48,17 @@ def torchrun(
     )
 
 
-@pytest.fixture
-def alone(trainer: Run, digits: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
-    """The weights that one process ends with."""
-    done = trainer("train", "--data", digits, "--logdir", "alone", *WORDS, "--set", SMALL_NET)
+@pytest.fixture(scope="module")
+def alone(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The log folder of a run of one process."""
+    logdir = tmp_path_factory.mktemp("alone")
+    words = ["train", "--data", str(digits), "--logdir", str(logdir), *WORDS, "--set", SMALL_NET]
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", *words], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return weights(tmp_path / "alone")
+    return logdir
 
 
 def weights(logdir: Path) -> dict[str, torch.Tensor]:
@@ -67,16 +73,16 @@ def assert_alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 
 def test_two_processes_give_the_weights_and_metrics_of_one(
-    alone: dict[str, torch.Tensor], digits: Path, tmp_path: Path, environment: dict[str, str]
+    alone: Path, digits: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """With the same global batch: weights, running statistics and metrics within rounding."""
     program = ["-m", "trainer", "train", "--data", str(digits), "--logdir", "two", *WORDS]
     done = torchrun(tmp_path, environment, [*program, "--set", SMALL_NET])
     assert done.returncode == 0, done.stderr
-    assert_alike(alone, weights(tmp_path / "two"))
+    assert_alike(weights(alone), weights(tmp_path / "two"))
     one, two = (
-        load_checkpoint(tmp_path / name / "checkpoints" / "epoch-00002.pt").metrics
-        for name in ("alone", "two")
+        load_checkpoint(logdir / "checkpoints" / "epoch-00002.pt").metrics
+        for logdir in (alone, tmp_path / "two")
     )
     assert two == pytest.approx(one, abs=2e-3)
     assert done.stdout.count("finished after epoch 2 of 2") == 1
@@ -105,7 +111,7 @@ main()
 
 
 def test_one_process_killed_at_any_step_resumes_bit_for_bit(
-    alone: dict[str, torch.Tensor],
+    alone: Path,
     digits: Path,
     tmp_path: Path,
     environment: dict[str, str],
@@ -125,5 +131,18 @@ def test_one_process_killed_at_any_step_resumes_bit_for_bit(
     assert died.returncode == -9
     resumed = trainer(*words, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    for name, expected in alone.items():
+    for name, expected in weights(alone).items():
         assert torch.equal(expected, weights(tmp_path / "killed")[name]), name
+
+
+def test_torchrun_starts_again_after_a_kill_and_ends_with_the_same_weights(
+    alone: Path, digits: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """One of two killed with -9 in the second epoch: one restart, and the weights of no kill."""
+    (tmp_path / "dying.py").write_text(DYING)
+    words = ["train", "--data", str(digits), "--logdir", "elastic", *WORDS, "--set", SMALL_NET]
+    done = torchrun(tmp_path, environment, ["dying.py", *words], restarts=1)
+    assert done.returncode == 0, done.stderr
+    assert "exitcode: -9" in done.stderr
+    assert "resumed from elastic/checkpoints/epoch-00001.pt" in done.stderr
+    assert_alike(weights(alone), weights(tmp_path / "elastic"))
