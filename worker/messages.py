@@ -120,6 +120,10 @@ class ReloadCheckpoint(_OfCheckpoint):
     """Serve another checkpoint, in every worker."""
 
     command: Literal["reload-checkpoint"] = "reload-checkpoint"
+    force: bool = Field(
+        default=False,
+        description="true or false: also a checkpoint with other classes or another input",
+    )
 
 
 class Rollback(_Command):

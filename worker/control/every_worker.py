@@ -88,7 +88,9 @@ class EveryWorker:
 
     async def _reload(self, command: ReloadCheckpoint, order: Order) -> None:
         try:
-            model = await self._deployment.reload(command.path, job=command.job, order=order)
+            model = await self._deployment.reload(
+                command.path, job=command.job, order=order, force=command.force
+            )
         except WorkerError as error:
             await self._tell("reload-failed", command, reason=str(error))
         else:

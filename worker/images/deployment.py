@@ -87,8 +87,16 @@ class Deployment:
                 return None
             return await self._serve_record(record)
 
-    async def reload(self, checkpoint: str, *, job: str | None, order: Order) -> Deployed:
+    async def reload(
+        self, checkpoint: str, *, job: str | None, order: Order, force: bool = False
+    ) -> Deployed:
         """Serve a checkpoint, given by its path in the log directory.
+
+        Args:
+            checkpoint: its path.
+            job: the job that wrote it; by default the first part of the path.
+            order: the command's place among all commands.
+            force: also one with other classes or another input than what is served.
 
         Raises:
             BadCommand: it cannot be served, and why; the old model goes on.
@@ -97,7 +105,8 @@ class Deployment:
             record = await asyncio.to_thread(self._read)
             if record is not None and record.order >= order:  # another worker was faster
                 return await self._serve_record(record)
-            return await self._deploy(checkpoint, job or Path(checkpoint).parts[0], order)
+            job = job or Path(checkpoint).parts[0]
+            return await self._deploy(checkpoint, job, order, in_any_form=force)
 
     async def rollback(self, *, order: Order) -> Deployed:
         """Serve the checkpoint that was served before the current one.
@@ -113,7 +122,8 @@ class Deployment:
                 raise BadCommand(
                     "there is no earlier model to go back to; deploy one with reload-checkpoint"
                 )
-            return await self._deploy(record.previous.checkpoint, record.previous.job, order)
+            previous = record.previous
+            return await self._deploy(previous.checkpoint, previous.job, order, in_any_form=True)
 
     def as_metric(self) -> dict[str, float]:
         """Return 1 under the sha256 of what is served."""
@@ -124,20 +134,24 @@ class Deployment:
             self._order = record.order
             return record.current
         self._order = record.order  # also when it fails: it is not tried again every few seconds
-        return await self._serve(record.current.checkpoint, record.current.job)
+        return await self._serve(record.current.checkpoint, record.current.job, in_any_form=True)
 
-    async def _deploy(self, checkpoint: str, job: str, order: Order) -> Deployed:
-        deployed = await self._serve(checkpoint, job)
+    async def _deploy(
+        self, checkpoint: str, job: str, order: Order, *, in_any_form: bool
+    ) -> Deployed:
+        deployed = await self._serve(checkpoint, job, in_any_form=in_any_form)
         await asyncio.to_thread(self._record, deployed, order)
         self._order = order
         return deployed
 
-    async def _serve(self, checkpoint: str, job: str) -> Deployed:
+    async def _serve(self, checkpoint: str, job: str, *, in_any_form: bool) -> Deployed:
         path = self._inside(checkpoint)
         try:
             model = await asyncio.to_thread(self._load, path, job)
         except trainer.CheckpointError as error:
             raise BadCommand(str(error)) from error
+        if not in_any_form:
+            self._check_form(checkpoint, model)
         self._predictor.swap(model)
         self.state = "serving"
         name = model.name
@@ -145,6 +159,15 @@ class Deployment:
             job=name.job, checkpoint=checkpoint, epoch=name.epoch, sha256=name.sha256
         )
         return self.current
+
+    def _check_form(self, checkpoint: str, model: "Model") -> None:
+        """Refuse a model whose predictions mean something else to those who read them."""
+        if self.current is None or model.form == (served := self._predictor.model.form):
+            return
+        raise BadCommand(
+            f"checkpoint {checkpoint!r} is for {model.form}, and what is served is for {served}; "
+            'to serve it all the same, send reload-checkpoint with "force": true'
+        )
 
     def _inside(self, checkpoint: str) -> Path:
         path = (self._logdir / checkpoint).resolve()

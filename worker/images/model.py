@@ -20,6 +20,8 @@ __all__ = ["Model", "ModelName", "load_model"]
 
 Pixels = NDArray[np.uint8]
 GREY = 2
+MOST_NAMED = 12
+"""Classes in an error message."""
 WARM_UP_SIZES = (1, 64)
 BFLOAT16_FROM = 8
 """Images in a batch from which bfloat16 is faster; a few take longer in it."""
@@ -34,6 +36,26 @@ class ModelName:
     job: str
     epoch: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a model takes and what its predictions mean."""
+
+    class_names: tuple[str, ...]
+    height: int
+    width: int
+    is_colour: bool
+
+    def __str__(self) -> str:
+        """Describe it in an error message."""
+        kind = "colour" if self.is_colour else "grey"
+        classes = ", ".join(self.class_names[:MOST_NAMED])
+        more = ", ..." if len(self.class_names) > MOST_NAMED else ""
+        return (
+            f"{len(self.class_names)} classes ({classes}{more}) "
+            f"of {self.height}x{self.width} {kind} images"
+        )
 
 
 class Model:
@@ -55,6 +77,11 @@ class Model:
         module = for_inference(checkpoint.classifier()).to(self._device)
         self._module = module.to(memory_format=torch.channels_last)
         self._in_bfloat16 = in_bfloat16(self._module) if has_bfloat16(self._device) else None
+
+    @property
+    def form(self) -> Form:
+        """What it takes and what its predictions mean."""
+        return Form(tuple(self.class_names), self.height, self.width, self.is_colour)
 
     def fit(self, pixels: Pixels) -> Pixels:
         """Bring one image, HxW or HxWx3 (RGB) of any size, to the model's channels and size."""

@@ -38,7 +38,8 @@ class Worker:
         if path.name == "broken.pt":
             raise trainer.CheckpointError("broken.pt is cut short")
         return SimpleNamespace(
-            name=SimpleNamespace(job=job, epoch=4, sha256=f"hash of {path.name}")
+            name=SimpleNamespace(job=job, epoch=4, sha256=f"hash of {path.name}"),
+            form="ten classes",
         )
 
     async def send(self, key: bytes, value: bytes) -> None:

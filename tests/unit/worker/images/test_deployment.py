@@ -21,9 +21,13 @@ class Name:
 
 @dataclass(frozen=True)
 class StandIn:
-    """A model that is only a name."""
+    """A model that is only a name and a form: those of job c have another one."""
 
     name: Name
+
+    @property
+    def form(self) -> str:
+        return "three classes" if self.name.job == "c" else "two classes"
 
 
 def load(path: Path, job: str) -> Any:
@@ -50,7 +54,7 @@ class Worker:
 
 @pytest.fixture
 def logdir(tmp_path: Path) -> Path:
-    for job, epoch in (("a", 1), ("a", 2), ("b", 3)):
+    for job, epoch in (("a", 1), ("a", 2), ("b", 3), ("c", 4)):
         (tmp_path / job).mkdir(exist_ok=True)
         (tmp_path / job / f"{epoch}.pt").touch()
     return tmp_path
@@ -160,6 +164,21 @@ async def test_a_bad_checkpoint_leaves_the_old_model(logdir: Path) -> None:
     restarted = Worker(logdir)
     await restarted.deployment.follow()
     assert (worker.epoch, restarted.epoch) == (1, 1)
+
+
+async def test_another_form_is_served_only_when_it_is_forced(logdir: Path) -> None:
+    """Other classes are refused, saying which they are; forced they are served, and rolled back."""
+    worker, later = Worker(logdir), Worker(logdir)
+    await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
+    with pytest.raises(BadCommand, match=r'three classes, and .* two classes; .*"force": true'):
+        await worker.deployment.reload("c/4.pt", job=None, order=(2, 1))
+    assert worker.epoch == 1
+    await worker.deployment.reload("c/4.pt", job=None, order=(3, 2), force=True)
+    await later.deployment.follow()
+    assert (worker.epoch, later.epoch) == (4, 4)
+    await worker.deployment.rollback(order=(4, 3))
+    await later.deployment.follow()
+    assert (worker.epoch, later.epoch) == (1, 1)
 
 
 async def test_a_damaged_record_is_named(logdir: Path) -> None:
