@@ -7,13 +7,20 @@ __all__ = ["write_durably"]
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, also after a power cut, sees the old or the new one, whole."""
+    """Write a file so that a reader, also after a power cut, sees the old or the new one, whole.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; nothing is left behind.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # the rename itself
