@@ -126,10 +126,21 @@ def _without_verbose(kwargs: object) -> object:
         warnings.warn(
             "verbose in a learning-rate schedule's kwargs is ignored: torch has removed it",
             UserWarning,
-            stacklevel=2,
+            stacklevel=_levels_to_the_caller(),
         )
         return {key: value for key, value in kwargs.items() if key != "verbose"}
     return kwargs
+
+
+def _levels_to_the_caller() -> int:
+    """Return the stack level, as a warning counts them, of who had params validated.
+
+    Between here and there are the trainer's and pydantic's frames, of a number that varies.
+    """
+    frame, level = inspect.currentframe(), 0
+    while frame and frame.f_globals.get("__name__", "").split(".")[0] in {"trainer", "pydantic"}:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class Schedule(Component):

@@ -194,14 +194,15 @@ def test_a_mistyped_class_is_corrected() -> None:
 
 
 def test_verbose_of_a_schedule_is_dropped_with_a_warning() -> None:
-    """`verbose`, which torch has removed, is accepted, dropped and warned of."""
+    """`verbose`, which torch has removed, is accepted and dropped; the warning names this file."""
     schedule = {
         "class": "torch.optim.lr_scheduler.ExponentialLR",
         "kwargs": {"gamma": 0.9, "verbose": True},
     }
-    with pytest.warns(UserWarning, match="verbose"):
+    with pytest.warns(UserWarning, match="verbose") as warned:
         params = Params.validate_all({"learning_rate_schedule": [schedule]})
     assert params.learning_rate_schedule[0].kwargs == {"gamma": 0.9}
+    assert warned[0].filename == __file__
 
 
 def test_a_colour_image_needs_a_value_a_channel() -> None:
