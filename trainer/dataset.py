@@ -91,6 +91,11 @@ class Batches:
             x = self._transforms(self.split.pixels(indices).to(self._device))
             yield Batch(x, self.split.labels[indices].to(self._device), indices)
 
+    def told_by_all(self, size: int) -> Tensor:
+        """Return the indices that `every` gives to so many processes, rank after rank."""
+        batches = torch.split(self._order(0), self._size)
+        return torch.cat([batch for rank in range(size) for batch in batches[rank::size]])
+
     def _order(self, epoch: int) -> Tensor:
         if not self._shuffle:
             return torch.arange(len(self.split))

@@ -17,7 +17,7 @@ from trainer.distributed import Group
 from trainer.ema import Ema
 from trainer.guard import Guard
 from trainer.meters import Averages, Collection
-from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Started
+from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Started, Tested
 from trainer.params import Params
 from trainer.schedules import Schedules
 from trainer.state import content_of
@@ -69,6 +69,7 @@ class Run:
     averages: Averages = field(default_factory=Averages)
     metrics: dict[str, float] = field(default_factory=dict)
     resumed: bool = False
+    tested: Tested | None = None
 
     def __post_init__(self) -> None:
         """Find the metric collections among what is passed on to the steps."""
@@ -99,6 +100,7 @@ class Run:
                 learning_rate=learning_rate,
                 images_per_s=images / seconds,
                 seconds=time.perf_counter() - started,
+                tested=self.tested if tested else None,
             )
             for observer in self.observers:
                 observer.on_epoch(report)
@@ -157,8 +159,15 @@ class Run:
         is_filled = self.group.any(collection.is_filled)
         if is_filled and (len(means) == 1 or not prefer_steps):
             means = {"loss": means["loss"], **collection.compute(self.group)}
+            self.tested = self._scores(collection)
         collection.reset()
         return means
+
+    def _scores(self, collection: Collection) -> Tested | None:
+        """Return what each test image got, where the collection has kept it."""
+        if (scores := collection.scores()) is None:
+            return None
+        return Tested(*scores, indices=self.test_batches.told_by_all(self.group.size))
 
     def _is_due(self, every: int) -> bool:
         """Tell whether the epoch that is being finished is one of every so many, or the last."""

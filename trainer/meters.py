@@ -90,6 +90,13 @@ class Collection:
                     self.metrics.absorb(state)
         return as_floats(self.metrics.compute()) if self.metrics is not None else {}
 
+    def scores(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return every image's probabilities and label since the last reset, where they are kept.
+
+        With several processes: after `compute`, those of rank 0 come first in rank 0.
+        """
+        return self.metrics.scores() if hasattr(self.metrics, "scores") else None
+
     def reset(self) -> None:
         """Forget the epoch."""
         if self.metrics is not None:

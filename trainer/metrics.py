@@ -79,6 +79,20 @@ def calibration_error(probabilities: Tensor, y: Tensor, bins: int = CALIBRATION_
     return (gap.abs().sum() / max(len(y), 1)).item()
 
 
+def confusion_matrix(probabilities: Tensor, y: Tensor) -> Tensor:
+    """Return how often each class was taken for each: int64 `(n_classes, n_classes)`, rows true."""
+    meter = ConfusionMeter(probabilities.shape[1])
+    meter.update(probabilities, y)
+    return meter.confusion
+
+
+def confident_mistakes(probabilities: Tensor, y: Tensor, most: int) -> Tensor:
+    """Return the rows with a wrong prediction, at most so many, the most confident first."""
+    confidence, predicted = probabilities.max(1)
+    wrong = (predicted != y).nonzero().flatten()
+    return wrong[confidence[wrong].argsort(descending=True, stable=True)[:most]]
+
+
 class ConfusionMeter:
     """Counts what is predicted for what, and gives the metrics that follow from the counts."""
 
@@ -170,7 +184,7 @@ class ScoreMeter(ConfusionMeter):
         self._probabilities, self._labels = [state["probabilities"]], [state["labels"]]
 
     def scores(self) -> tuple[Tensor, Tensor]:
-        """Return probabilities `(n, n_classes)` and labels `(n,)` in the order of the split."""
+        """Return probabilities `(n, n_classes)` and labels `(n,)` in the order they came in."""
         if not self._labels:
             return torch.zeros((0, self.n_classes)), torch.zeros(0, dtype=torch.int64)
         return torch.cat(self._probabilities), torch.cat(self._labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,26 @@ class BatchReport:
 
 
 @dataclass(frozen=True)
+class Tested:
+    """What an evaluation made of the test images, a row an image.
+
+    Attributes:
+        probabilities: float32, `(n, n_classes)`.
+        labels: int64, `(n,)`.
+        indices: int64, `(n,)`, into the test split.
+    """
+
+    probabilities: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
 class EpochReport:
-    """An epoch is done: `epoch` says how many are; the test figures are of this epoch or absent."""
+    """An epoch is done: `epoch` says how many are; the test figures are of this epoch or absent.
+
+    `tested` is there after an evaluation with the built-in steps.
+    """
 
     epoch: int
     num_epochs: int
@@ -49,6 +70,7 @@ class EpochReport:
     learning_rate: float
     images_per_s: float
     seconds: float
+    tested: Tested | None = None
 
 
 @dataclass(frozen=True)
@@ -106,3 +128,49 @@ class Observer:
 
     def close(self) -> None:
         """The run is over in whatever way; let go of files and bars."""
+
+
+class Dispensable(Observer):
+    """Lets a run go on without an observer that cannot write its files (a full disk, say).
+
+    Args:
+        observer: Told of everything until its first `OSError`, which is logged as an error.
+        name: What it writes, for the log.
+    """
+
+    def __init__(self, observer: Observer, name: str) -> None:
+        self._observer: Observer | None = observer
+        self._name = name
+
+    def on_start(self, started: Started) -> None:
+        """Pass it on."""
+        self._tell("on_start", started)
+
+    def on_batch(self, batch: BatchReport) -> None:
+        """Pass it on."""
+        self._tell("on_batch", batch)
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """Pass it on."""
+        self._tell("on_epoch", report)
+
+    def on_checkpoint(self, saved: Saved) -> None:
+        """Pass it on."""
+        self._tell("on_checkpoint", saved)
+
+    def on_finish(self, result: FitResult) -> None:
+        """Pass it on."""
+        self._tell("on_finish", result)
+
+    def close(self) -> None:
+        """Pass it on."""
+        self._tell("close")
+
+    def _tell(self, method: str, *told: object) -> None:
+        if self._observer is None:
+            return
+        try:
+            getattr(self._observer, method)(*told)
+        except OSError as error:
+            self._observer = None
+            logger.error("%s: not written any more, the training goes on: %s", self._name, error)  # noqa: TRY400 - the run goes on

@@ -166,6 +166,9 @@ class Params(BaseModel):
     )
     early_stopping_metric: str = Field("loss", description="which test metric that looks at")
     keep_last: int | None = Field(None, ge=1, description="how many numbered checkpoints to keep")
+    histograms: bool = Field(
+        default=False, description="weights and gradients as histograms in TensorBoard, an epoch"
+    )
     most_bad_steps: int = Field(5, ge=1, description="non-finite steps in a row that end the run")
 
     @field_validator("device", mode="before")

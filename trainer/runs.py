@@ -22,10 +22,11 @@ from trainer.errors import CheckpointError, ParamsError
 from trainer.guard import Guard
 from trainer.loop import Run
 from trainer.metrics import ConfusionMeter, ScoreMeter
-from trainer.observers import FitResult, Observer
+from trainer.observers import Dispensable, FitResult, Observer
 from trainer.params import Params
 from trainer.precision import applied
 from trainer.progress import ProgressBar
+from trainer.report import Report
 from trainer.schedules import Schedules
 from trainer.seeds import deterministic, set_seeds
 from trainer.signals import StopSignals
@@ -188,7 +189,7 @@ class Assembly:
                 stack.callback(ema.close)
             checkpoints = CheckpointFolder(self.logdir, params.keep_last)
             stack.callback(checkpoints.close)
-            heard = self._observers(observers)
+            heard = self._observers(model, observers)
             for observer in heard:
                 stack.callback(observer.close)
             run = Run(
@@ -221,11 +222,13 @@ class Assembly:
             logger.warning("stopped; saved %s; go on with resume=True or --resume", result.last)
         return result
 
-    def _observers(self, observers: Sequence[Observer]) -> Sequence[Observer]:
+    def _observers(self, model: nn.Module, others: Sequence[Observer]) -> Sequence[Observer]:
         """Return who is told: everybody in the first process, nobody in the others."""
         if not self.group.is_first:
             return ()
-        return (Board(self.logdir, self.test_split.class_names), *observers)
+        board = Board(self.logdir, self.params, self.test_split, model)
+        report = Report(self.logdir, self.params, self.test_split)
+        return (Dispensable(board, "TensorBoard's files"), Dispensable(report, "report"), *others)
 
     def _batches(self, *, training: bool) -> Batches:
         params = self.params
