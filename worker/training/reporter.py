@@ -1,7 +1,7 @@
 """Tells the worker what happens in a training run."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import trainer
@@ -26,8 +26,10 @@ class Reporter(trainer.Observer):
         self._send("started", **asdict(started))
 
     def on_epoch(self, report: trainer.EpochReport) -> None:
-        """An epoch is done."""
-        self._send("epoch", **asdict(report))
+        """An epoch is done; what each test image got stays here."""
+        figures = asdict(replace(report, tested=None))
+        del figures["tested"]
+        self._send("epoch", **figures)
 
     def on_checkpoint(self, saved: trainer.Saved) -> None:
         """A checkpoint is on disk."""
