@@ -122,10 +122,10 @@ def series(worker: WorkerProcess, name: str) -> list[float]:
     return [float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)]
 
 
-def require_replicas(bootstrap: str, topic: str, count: int) -> None:
-    """Have a broker refuse what is published to a topic while it has fewer replicas."""
+def limit_messages(bootstrap: str, topic: str, n_bytes: int) -> None:
+    """Have a broker refuse what is published to a topic and is larger."""
     entry = ConfigEntry(
-        "min.insync.replicas", str(count), incremental_operation=AlterConfigOpType.SET
+        "max.message.bytes", str(n_bytes), incremental_operation=AlterConfigOpType.SET
     )
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
     admin = AdminClient({"bootstrap.servers": bootstrap})
