@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 import torchmetrics
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.unit.trainer.diary import Diary
 from trainer import (
@@ -382,28 +381,6 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(
     assert fit(small, digits, tmp_path).status == "finished"
     assert "No space left on device" in caplog.text
     assert [path.name for path in (tmp_path / "checkpoints").glob("epoch-*")] == ["epoch-00002.pt"]
-
-
-def test_tensorboard_shows_the_run(digits: Path, small: dict[str, Any], tmp_path: Path) -> None:
-    """Loss, metrics, learning rate, throughput and sample images are in the event file."""
-    fit({**small, "num_epochs": 3}, digits, tmp_path)
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    tags = events.Tags()
-    expected = {
-        "loss/train",
-        "loss/test",
-        "loss/step",
-        "accuracy/train",
-        "accuracy/test",
-        "f1/test",
-        "auroc/test",
-        "learning_rate",
-        "images_per_s",
-    }
-    assert expected <= set(tags["scalars"])
-    assert "images/train" in tags["images"]
-    assert [event.step for event in events.Scalars("loss/test")] == [1, 2, 3]
 
 
 def test_evaluate_and_predict_agree_with_the_training(
