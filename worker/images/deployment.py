@@ -2,7 +2,8 @@
 
 Every worker that shares the directory does the same commands in the same order, each at its own
 pace. So each command carries its place in that order, and one that is not ahead of the record never
-overwrites it: that worker goes straight to what the record says.
+overwrites it: that worker goes straight to what the record says. What is recorded is kept as a
+copy, which stays what it is when the job writes a better checkpoint over it.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import trainer
 from worker.durable import write_durably
 from worker.errors import BadCommand, WorkerError
+from worker.images.kept_checkpoints import KeptCheckpoints
 from worker.images.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Deployment:
         self._logdir = logdir.resolve()
         self._predictor = predictor
         self._load = load
+        self._kept = KeptCheckpoints(self._logdir)
         self._one_at_a_time = asyncio.Lock()
         self._order: Order | None = None
         """The record's place in the order when this worker last did what it says, or tried."""
@@ -105,8 +108,12 @@ class Deployment:
             record = await asyncio.to_thread(self._read)
             if record is not None and record.order >= order:  # another worker was faster
                 return await self._serve_record(record)
-            job = job or Path(checkpoint).parts[0]
-            return await self._deploy(checkpoint, job, order, in_any_form=force)
+            path = self._inside(checkpoint)
+            model = await self._load_model(path, job or Path(checkpoint).parts[0])
+            if not force:
+                self._check_form(checkpoint, model)
+            await asyncio.to_thread(self._kept.keep, path, model.name.sha256)
+            return await self._deploy(model, checkpoint, order)
 
     async def rollback(self, *, order: Order) -> Deployed:
         """Serve the checkpoint that was served before the current one.
@@ -122,8 +129,8 @@ class Deployment:
                 raise BadCommand(
                     "there is no earlier model to go back to; deploy one with reload-checkpoint"
                 )
-            previous = record.previous
-            return await self._deploy(previous.checkpoint, previous.job, order, in_any_form=True)
+            model = await self._loaded(record.previous)
+            return await self._deploy(model, record.previous.checkpoint, order)
 
     def as_metric(self) -> dict[str, float]:
         """Return 1 under the sha256 of what is served."""
@@ -134,30 +141,32 @@ class Deployment:
             self._order = record.order
             return record.current
         self._order = record.order  # also when it fails: it is not tried again every few seconds
-        return await self._serve(record.current.checkpoint, record.current.job, in_any_form=True)
+        return self._serve(await self._loaded(record.current), record.current.checkpoint)
 
-    async def _deploy(
-        self, checkpoint: str, job: str, order: Order, *, in_any_form: bool
-    ) -> Deployed:
-        deployed = await self._serve(checkpoint, job, in_any_form=in_any_form)
-        await asyncio.to_thread(self._record, deployed, order)
+    async def _deploy(self, model: "Model", checkpoint: str, order: Order) -> Deployed:
+        deployed = _deployed(model, checkpoint)
+        record = await asyncio.to_thread(self._record, deployed, order)
+        if record.current != deployed:
+            return await self._serve_record(record)
         self._order = order
-        return deployed
+        return self._serve(model, checkpoint)
 
-    async def _serve(self, checkpoint: str, job: str, *, in_any_form: bool) -> Deployed:
-        path = self._inside(checkpoint)
+    async def _loaded(self, deployed: Deployed) -> "Model":
+        """Return the model that was deployed, also when its checkpoint was written over since."""
+        original = self._inside(deployed.checkpoint)
+        path = await asyncio.to_thread(self._kept.find, deployed.sha256, original)
+        return await self._load_model(path, deployed.job)
+
+    async def _load_model(self, path: Path, job: str) -> "Model":
         try:
-            model = await asyncio.to_thread(self._load, path, job)
+            return await asyncio.to_thread(self._load, path, job)
         except trainer.CheckpointError as error:
             raise BadCommand(str(error)) from error
-        if not in_any_form:
-            self._check_form(checkpoint, model)
+
+    def _serve(self, model: "Model", checkpoint: str) -> Deployed:
         self._predictor.swap(model)
         self.state = "serving"
-        name = model.name
-        self.current = Deployed(
-            job=name.job, checkpoint=checkpoint, epoch=name.epoch, sha256=name.sha256
-        )
+        self.current = _deployed(model, checkpoint)
         return self.current
 
     def _check_form(self, checkpoint: str, model: "Model") -> None:
@@ -193,14 +202,18 @@ class Deployment:
                 "delete it and deploy a checkpoint with reload-checkpoint"
             ) from error
 
-    def _record(self, deployed: Deployed, order: Order) -> None:
+    def _record(self, deployed: Deployed, order: Order) -> Record:
+        """Write what is deployed, unless another worker was faster; return what holds."""
         with self._locked():
             record = self._read()
             if record is not None and record.order >= order:
-                return
+                return record
             previous = record.current if record else None
             new = Record(current=deployed, previous=previous, order=order)
             write_durably(self._path, new.model_dump_json(indent=1).encode())
+            in_use = {one.sha256 for one in (new.current, new.previous) if one}
+            self._kept.drop_all_but(in_use)
+            return new
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -208,3 +221,8 @@ class Deployment:
         with (self._logdir / "deployed.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _deployed(model: "Model", checkpoint: str) -> Deployed:
+    name = model.name
+    return Deployed(job=name.job, checkpoint=checkpoint, epoch=name.epoch, sha256=name.sha256)

@@ -1,5 +1,8 @@
 """Which checkpoint is served, through restarts and on several workers."""
 
+import asyncio
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +36,14 @@ class StandIn:
 def load(path: Path, job: str) -> Any:
     if not path.exists():
         raise trainer.CheckpointError(f"{path.name}: there is no such file")
-    return StandIn(Name(job, int(path.stem), path.stem * 3))
+    content = path.read_bytes()
+    return StandIn(Name(job, int(content), hashlib.sha256(content).hexdigest()))
 
 
 class Worker:
     """What a worker has of it, on a shared log directory."""
 
-    def __init__(self, logdir: Path) -> None:
+    def __init__(self, logdir: Path, load: Callable[[Path, str], Any] = load) -> None:
         self.released = 0
         self.predictor = Predictor(on_first_model=self.release)
         self.deployment = Deployment(logdir, self.predictor, load)
@@ -56,7 +60,7 @@ class Worker:
 def logdir(tmp_path: Path) -> Path:
     for job, epoch in (("a", 1), ("a", 2), ("b", 3), ("c", 4)):
         (tmp_path / job).mkdir(exist_ok=True)
-        (tmp_path / job / f"{epoch}.pt").touch()
+        (tmp_path / job / f"{epoch}.pt").write_text(str(epoch))
     return tmp_path
 
 
@@ -93,12 +97,73 @@ async def test_a_worker_that_missed_a_command_catches_up(logdir: Path) -> None:
 async def test_a_record_that_cannot_be_served_is_tried_once(logdir: Path) -> None:
     """The next try comes with the next command."""
     await Worker(logdir).deployment.reload("b/3.pt", job=None, order=(1, 0))
-    (logdir / "b" / "3.pt").unlink()
+    for path in (logdir / "b" / "3.pt", *(logdir / "deployed").iterdir()):
+        path.unlink()
     worker = Worker(logdir)
     with pytest.raises(BadCommand, match="no such file"):
         await worker.deployment.follow()
     assert await worker.deployment.follow() is None
     assert worker.deployment.state == "failed"
+
+
+async def test_what_is_deployed_stays_when_its_file_is_written_over(logdir: Path) -> None:
+    """A job that goes on finds a better one; who starts later has what was taken."""
+    worker, later = Worker(logdir), Worker(logdir)
+    await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
+    (logdir / "a" / "1.pt").write_text("7")
+    await later.deployment.follow()
+    assert later.epoch == 1
+    await worker.deployment.reload("a/1.pt", job=None, order=(2, 1))
+    (logdir / "a" / "1.pt").unlink()
+    assert worker.epoch == 7
+    await worker.deployment.rollback(order=(3, 2))
+    assert worker.epoch == 1
+
+
+async def test_workers_agree_when_a_file_is_written_over_between_them(logdir: Path) -> None:
+    """The second one to do a command serves what the first one found."""
+
+    def load_and_be_overtaken(path: Path, job: str) -> Any:
+        model = load(path, job)
+        if path.name == "2.pt":
+            asyncio.run_coroutine_threadsafe(overtake(), loop).result()
+        return model
+
+    async def overtake() -> None:
+        (logdir / "a" / "2.pt").write_text("8")
+        await fast.deployment.reload("a/2.pt", job=None, order=(1, 0))
+        (logdir / "a" / "2.pt").write_text("2")
+
+    loop = asyncio.get_running_loop()
+    fast, slow = Worker(logdir), Worker(logdir, load_and_be_overtaken)
+    await slow.deployment.reload("a/2.pt", job=None, order=(1, 0))
+    assert (fast.epoch, slow.epoch) == (8, 8)
+
+
+async def test_a_file_that_changes_while_it_is_deployed_is_refused(logdir: Path) -> None:
+    """What is recorded is what was verified, never something else under its name."""
+
+    def load_what_changes(path: Path, job: str) -> Any:
+        model = load(path, job)
+        path.write_text("9")
+        return model
+
+    worker = Worker(logdir, load_what_changes)
+    with pytest.raises(BadCommand, match=r"1\.pt: was written over .* send the command again"):
+        await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
+    assert await Worker(logdir).deployment.follow() is None
+
+
+async def test_only_the_copies_in_use_are_kept(logdir: Path) -> None:
+    """That is, of the current model and of the one before; other files are left alone."""
+    worker = Worker(logdir)
+    (logdir / "deployed").mkdir()
+    (logdir / "deployed" / "notes.pt").touch()
+    for order, path in enumerate(("a/1.pt", "a/2.pt", "b/3.pt")):
+        await worker.deployment.reload(path, job=None, order=(order, 0))
+    copies = [path for path in (logdir / "deployed").iterdir() if path.name != "notes.pt"]
+    assert sorted(path.read_text() for path in copies) == ["2", "3"]
+    assert (logdir / "deployed" / "notes.pt").exists()
 
 
 async def test_a_first_start_has_nothing_to_take(logdir: Path) -> None:
