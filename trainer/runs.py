@@ -1,42 +1,25 @@
-"""Puts a run together and lets it go: `fit` with everything built in, `train` with your steps."""
+"""Whole runs: `fit` with everything built in, `train` with your own steps."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from trainer.board import Board
-from trainer.checkpoint_folder import CheckpointFolder, writable
+from trainer.assembly import Assembly, Steps
+from trainer.checkpoint_folder import writable
 from trainer.classifier import Logits, assemble
-from trainer.dataset import Batches
-from trainer.distributed import Group, is_restarted, joined
-from trainer.ema import Ema
-from trainer.errors import CheckpointError, ParamsError
-from trainer.guard import Guard
-from trainer.loop import Run
+from trainer.distributed import Group, joined
+from trainer.errors import ParamsError
 from trainer.metrics import ConfusionMeter, ScoreMeter
-from trainer.observers import Dispensable, FitResult, Observer
+from trainer.observers import FitResult, Observer
 from trainer.params import Params
-from trainer.precision import applied
 from trainer.progress import ProgressBar
-from trainer.report import Report
-from trainer.schedules import Schedules
-from trainer.seeds import deterministic, set_seeds
-from trainer.signals import StopSignals
+from trainer.seeds import set_seeds
 from trainer.splits import Split, open_splits
-from trainer.state import restore
 from trainer.steps import ClassifierSteps, TestStep, TrainStep
-from trainer.transforms import Transforms
-from trainer.watch import Watch
-
-logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -85,11 +68,14 @@ def fit(
             "train_torchmetrics": ConfusionMeter(params.n_classes),
             "test_torchmetrics": scores,
         }
-        run = Assembly(params, group, logdir, train_split, test_split)
-        return run.go(
-            model, Logits(model), steps.train_step, steps.test_step, meters,
-            observers=observers, resume=resume, should_stop=should_stop,
-        )  # fmt: skip
+        return Assembly(params, group, logdir, train_split, test_split).go(
+            model,
+            Logits(model),
+            Steps(steps.train_step, steps.test_step, meters),
+            observers=observers,
+            resume=resume,
+            should_stop=should_stop,
+        )
 
 
 def train(  # noqa: PLR0917 - the published signature
@@ -139,118 +125,19 @@ def train(  # noqa: PLR0917 - the published signature
         splits = _opened(params, datadir, group)
         watching = [ProgressBar(params.mode)] if observers is None else observers
         result = Assembly(params, group, logdir, *splits).go(
-            model, model, train_step, test_step, kwargs,
-            observers=watching, resume=resume, should_stop=should_stop,
-        )  # fmt: skip
-    return result.status == "finished"
-
-
-@dataclass(frozen=True)
-class Assembly:
-    """What a run is made from, and the making of it."""
-
-    params: Params
-    group: Group
-    logdir: Path
-    train_split: Split
-    test_split: Split
-
-    def go(
-        self,
-        model: nn.Module,
-        net: nn.Module,
-        train_step: TrainStep,
-        test_step: TestStep,
-        passed_on: dict[str, Any],
-        *,
-        observers: Sequence[Observer],
-        resume: bool,
-        should_stop: Callable[[], bool] | None,
-    ) -> FitResult:
-        """Put the run together, let it go, and take everything apart again, whatever happens."""
-        params, group = self.params, self.group
-        with ExitStack() as stack:
-            stack.enter_context(deterministic(on=params.deterministic))
-            if should_stop is None:
-                should_stop = stack.enter_context(StopSignals()).have_come
-            _place(model, params)
-            stack.enter_context(applied(net, params.precision, params.device))
-            if params.compile:
-                net.compile()
-            optim = params.optim_class(
-                model.parameters(), lr=params.learning_rate, **params.optim_kwargs
-            )
-            guard = Guard(
-                model, optim, clip_norm=params.clip_norm, most_in_a_row=params.most_bad_steps
-            )
-            stack.callback(guard.close)
-            ema = Ema(model, optim, params.ema_decay) if params.ema_decay else None
-            if ema:
-                stack.callback(ema.close)
-            checkpoints = CheckpointFolder(self.logdir, params.keep_last)
-            stack.callback(checkpoints.close)
-            heard = self._observers(model, observers)
-            for observer in heard:
-                stack.callback(observer.close)
-            run = Run(
-                params=params,
-                model=model,
-                net=stack.enter_context(group.wrapped(net)),
-                optim=optim,
-                schedules=Schedules(params, optim),
-                guard=guard,
-                ema=ema,
-                best=Watch(params.best_metric, "best_metric"),
-                stopping=Watch(
-                    params.early_stopping_metric,
-                    "early_stopping_metric",
-                    params.early_stopping_patience,
-                ),
-                train_step=train_step,
-                test_step=test_step,
-                train_batches=self._batches(training=True),
-                test_batches=self._batches(training=False),
-                checkpoints=checkpoints,
-                observers=heard,
-                should_stop=should_stop,
-                group=group,
-                passed_on=passed_on,
-            )
-            _continue(run, resume=resume or is_restarted())
-            result = run.go()
-        if result.status == "stopped":
-            logger.warning("stopped; saved %s; go on with resume=True or --resume", result.last)
-        return result
-
-    def _observers(self, model: nn.Module, others: Sequence[Observer]) -> Sequence[Observer]:
-        """Return who is told: everybody in the first process, nobody in the others."""
-        if not self.group.is_first:
-            return ()
-        board = Board(self.logdir, self.params, self.test_split, model)
-        report = Report(self.logdir, self.params, self.test_split)
-        return (Dispensable(board, "TensorBoard's files"), Dispensable(report, "report"), *others)
-
-    def _batches(self, *, training: bool) -> Batches:
-        params = self.params
-        return Batches(
-            self.train_split if training else self.test_split,
-            Transforms(params, training=training),
-            params.batch_size if training else params.eval_batch_size,
-            seed=params.manual_seed,
-            shuffle=training and params.shuffle_dataset,
-            device=params.device,
+            model,
+            model,
+            Steps(train_step, test_step, kwargs),
+            observers=watching,
+            resume=resume,
+            should_stop=should_stop,
         )
+    return result.status == "finished"
 
 
 def _opened(params: Params, datadir: str | Path, group: Group) -> tuple[Split, Split]:
     with group.first_alone_first():
         return open_splits(params, datadir)
-
-
-def _place(model: nn.Module, params: Params) -> None:
-    model.to(params.device)
-    if params.channels_last:
-        model.to(memory_format=torch.channels_last)
 
 
 def _check_metrics(params: Params, names: Collection[str]) -> None:
@@ -274,21 +161,3 @@ def _check_metrics(params: Params, names: Collection[str]) -> None:
     ]
     if findings:
         raise ParamsError("wrong params", findings)
-
-
-def _continue(run: Run, *, resume: bool) -> None:
-    """Bring the run to the newest good checkpoint, or put those of an earlier run aside."""
-    if not resume:
-        if run.group.is_first:
-            run.checkpoints.set_aside()
-        return
-    checkpoint = run.checkpoints.newest_good()
-    if checkpoint is None:
-        return
-    try:
-        restore(run, checkpoint)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{checkpoint.path} does not fit this run (other net, optimiser or schedules): {error}"
-        ) from error
-    logger.info("resumed from %s", checkpoint.path)
