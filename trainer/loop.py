@@ -36,7 +36,7 @@ class Position:
 
 @dataclass
 class Run:
-    """Everything that a run needs, put together by `trainer.runs`.
+    """Everything that a run needs, put together by `trainer.assembly`.
 
     Attributes:
         model: What is saved.
@@ -167,7 +167,8 @@ class Run:
         """Return what each test image got, where the collection has kept it."""
         if (scores := collection.scores()) is None:
             return None
-        return Tested(*scores, indices=self.test_batches.told_by_all(self.group.size))
+        indices = self.test_batches.told_by_all(self.group.size)
+        return Tested(*scores, indices, self.test_batches.split.class_names)
 
     def _is_due(self, every: int) -> bool:
         """Tell whether the epoch that is being finished is one of every so many, or the last."""

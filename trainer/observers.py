@@ -47,11 +47,13 @@ class Tested:
         probabilities: float32, `(n, n_classes)`.
         labels: int64, `(n,)`.
         indices: int64, `(n,)`, into the test split.
+        class_names: One a column.
     """
 
     probabilities: Tensor
     labels: Tensor
     indices: Tensor
+    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)

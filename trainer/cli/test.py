@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from trainer.cli.class_table import class_table
 from trainer.cli.group import data_option
 
 if TYPE_CHECKING:
@@ -41,11 +42,8 @@ def evaluate(*, checkpoint: Path, datadir: Path, kind: str, as_json: bool) -> No
 def _table(result: Evaluation) -> Iterator[str]:
     yield f"{result.images} images"
     yield from (f"{name:>18} {value:.4f}" for name, value in result.metrics.items())
-    width = max(len("class"), *map(len, result.class_names))
-    yield f"\n{'class':<{width}}  precision  recall      f1  images"
-    for name, row in result.per_class.items():
-        shares = f"{row['precision']:9.4f} {row['recall']:7.4f} {row['f1']:7.4f}"
-        yield f"{name:<{width}}  {shares} {row['images']:7.0f}"
+    yield ""
+    yield from class_table(result.per_class)
 
 
 @click.command()

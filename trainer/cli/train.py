@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from trainer.cli.class_table import LastEvaluation
 from trainer.cli.group import data_option, params_options
 from trainer.observers import FitResult, Observer, Started
 from trainer.params_file import read_params
@@ -41,18 +42,26 @@ def train(
       python -m trainer train --resume
     """  # noqa: D301 - click wants the character, not a backslash
     given, _ = read_params(file, settings)
+    evaluation = LastEvaluation()
     with StopSignals() as signals:  # from before the imports, which take seconds, on
-        result = _run(given, datadir, logdir, signals, resume=resume)
+        result = _run(given, datadir, logdir, signals, evaluation, resume=resume)
     if result is None:
         click.echo("stopped before the first step; nothing to save", err=True)
     elif int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes one speaks
+        evaluation.print_table()
         _say(result, logdir)
     if result is None or result.status == "stopped":
         raise SystemExit(128 + (signals.number or 0))
 
 
 def _run(
-    given: dict[str, Any], datadir: Path, logdir: Path, signals: StopSignals, *, resume: bool
+    given: dict[str, Any],
+    datadir: Path,
+    logdir: Path,
+    signals: StopSignals,
+    evaluation: LastEvaluation,
+    *,
+    resume: bool,
 ) -> FitResult | None:
     from trainer.params import Params  # noqa: PLC0415 - the help must not wait for torch
     from trainer.progress import ProgressBar  # noqa: PLC0415
@@ -61,7 +70,7 @@ def _run(
     params = Params.validate_all(given)
     if signals.have_come():
         return None
-    observers: list[Observer] = [ProgressBar(params.mode)]
+    observers: list[Observer] = [ProgressBar(params.mode), evaluation]
     if resume:
         observers.append(_FromScratch(logdir))
     return fit(

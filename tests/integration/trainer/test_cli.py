@@ -19,6 +19,15 @@ FAST = ("--set", "num_epochs=2", "--set", "eval_freq=1", "--set", "eval_batch_si
 FAST += ("--set", "batch_size=64", "--set", "flip_images=false", "--set", "device=cpu")
 
 
+def table_of(text: str) -> list[str]:
+    """Return the table of the ten digits, with its head."""
+    lines = text.splitlines()
+    first = lines.index("class  precision  recall      f1  images")
+    table = lines[first : first + 11]
+    assert [line.split()[0] for line in table[1:]] == list("0123456789")
+    return table
+
+
 def test_unpack_train_evaluate_predict_inspect(trainer: Run, tmp_path: Path) -> None:
     """The help's own first run works, command for command."""
     write_idx_files(tmp_path / "idx", 500, 100)
@@ -29,8 +38,8 @@ def test_unpack_train_evaluate_predict_inspect(trainer: Run, tmp_path: Path) -> 
     assert "images/s" in trained.stderr
     assert "finished after epoch 2 of 2; loss" in trained.stdout
     assert "tensorboard --logdir logs" in trained.stdout
-    evaluated = trainer("evaluate", "logs/checkpoints/best.pt", "--data", "data")
-    assert "class  precision  recall" in evaluated.stdout
+    evaluated = trainer("evaluate", "logs/checkpoints/epoch-00002.pt", "--data", "data")
+    assert table_of(trained.stdout) == table_of(evaluated.stdout)
     as_json = json.loads(trainer("evaluate", "logs/checkpoints/best.pt", "--json").stdout)
     assert load_checkpoint(tmp_path / "logs/checkpoints/best.pt").metrics == pytest.approx(
         as_json["metrics"], abs=1e-5

@@ -1,0 +1,42 @@
+"""The table of the classes that `train` and `evaluate` end with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import click
+
+from trainer.observers import EpochReport, Observer, Tested
+
+
+def class_table(per_class: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Yield the lines of a table of precision, recall, F1 and number of images by class name."""
+    width = max(len("class"), *map(len, per_class))
+    yield f"{'class':<{width}}  precision  recall      f1  images"
+    for name, row in per_class.items():
+        shares = f"{row['precision']:9.4f} {row['recall']:7.4f} {row['f1']:7.4f}"
+        yield f"{name:<{width}}  {shares} {row['images']:7.0f}"
+
+
+class LastEvaluation(Observer):
+    """Remembers a run's last evaluation, of which the table is made."""
+
+    def __init__(self) -> None:
+        self._tested: Tested | None = None
+        self._epoch = 0
+
+    def on_epoch(self, report: EpochReport) -> None:
+        """Remember the evaluation, where there was one."""
+        if report.tested is not None:
+            self._tested, self._epoch = report.tested, report.epoch
+
+    def print_table(self) -> None:
+        """Print the table; nothing when this part of the run had no evaluation."""
+        if self._tested is None:
+            return
+        from trainer.metrics import confusion_matrix, per_class  # noqa: PLC0415 - needs torch
+
+        confusion = confusion_matrix(self._tested.probabilities, self._tested.labels)
+        rows = zip(self._tested.class_names, per_class(confusion), strict=True)
+        click.echo(f"\nevaluation after epoch {self._epoch}:")
+        click.echo("\n".join(class_table(dict(rows))) + "\n")
