@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trainer.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainerError
     from trainer.evaluation import Evaluation, Prediction, evaluate, predict
     from trainer.exported import Exported, export
+    from trainer.lr_finder import LearningRates, find_learning_rate
     from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Saved, Started
     from trainer.params import Params
     from trainer.progress import ProgressBar
@@ -33,6 +34,7 @@ __all__ = [
     "Exported",
     "FashionMNIST",
     "FitResult",
+    "LearningRates",
     "Observer",
     "Params",
     "ParamsError",
@@ -44,6 +46,7 @@ __all__ = [
     "build_classifier",
     "evaluate",
     "export",
+    "find_learning_rate",
     "fit",
     "get_dataloader",
     "load_checkpoint",
@@ -61,6 +64,7 @@ _HOMES = {
     "errors": ("CheckpointError", "DataError", "DivergedError", "ParamsError", "TrainerError"),
     "evaluation": ("Evaluation", "Prediction", "evaluate", "predict"),
     "exported": ("Exported", "export"),
+    "lr_finder": ("LearningRates", "find_learning_rate"),
     "observers": ("BatchReport", "EpochReport", "FitResult", "Observer", "Saved", "Started"),
     "params": ("Params",),
     "progress": ("ProgressBar",),

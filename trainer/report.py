@@ -17,22 +17,13 @@ from trainer.durable import write_durably
 from trainer.history import History
 from trainer.metrics import confident_mistakes, confusion_matrix, per_class
 from trainer.observers import EpochReport, FitResult, Observer, Started, Tested
+from trainer.page import page
 from trainer.params import Params
 from trainer.pictures import MOST_COUNTS, as_png, confusion_picture, shades
 from trainer.splits import Split
 
 NAME = "report.html"
 SHOWN_MISTAKES = 24
-STYLE = """
-body { font: 14px/1.5 system-ui, sans-serif; color: #222; max-width: 1000px; margin: 2em auto; }
-table { border-collapse: collapse; } td, th { padding: 2px 8px; text-align: right; }
-th:first-child, td:first-child { text-align: left; } thead { border-bottom: 1px solid #999; }
-svg { font-size: 11px; } svg .title { font-size: 14px; } svg .grid { stroke: #ddd; }
-polyline { fill: none; stroke-width: 1.5; }
-pre { margin: 0; white-space: pre-wrap; text-align: left; max-width: 700px; }
-figure { display: inline-block; margin: 6px; font-size: 12px; max-width: 140px; }
-figure img { width: 112px; image-rendering: pixelated; } figcaption { overflow-wrap: anywhere; }
-"""
 
 
 class Report(Observer):
@@ -62,13 +53,10 @@ class Report(Observer):
 
     def on_finish(self, result: FitResult) -> None:
         """Write the report."""
-        write_durably(self._path, "\n".join(self._page(result)).encode())
-
-    def _page(self, result: FitResult) -> Iterator[str]:
         heading = f"{result.status.capitalize()} after epoch {result.epoch} of {result.num_epochs}"
-        yield "<!DOCTYPE html>"
-        yield f'<html lang="en"><head><meta charset="utf-8"><title>{heading}</title>'
-        yield f"<style>{STYLE}</style></head><body><h1>{heading}</h1>"
+        write_durably(self._path, page(heading, self._body(result)).encode())
+
+    def _body(self, result: FitResult) -> Iterator[str]:
         yield table(("metric", "last evaluation"), _figures(result.metrics))
         yield "<h2>Curves</h2>"
         yield from curves(self._history.epochs)
@@ -78,7 +66,6 @@ class Report(Observer):
         yield table(("key", "value"), ((key, _Code(json.dumps(value))) for key, value in params))
         yield "<h2>Versions</h2>"
         yield table(("what", "version"), versions().items())
-        yield "</body></html>"
 
     def _evaluation(self) -> Iterator[str]:
         tested, names = self._tested, self._split.class_names

@@ -14,6 +14,7 @@ import pytest
 from scripts.digits import write_idx_files
 from tests.integration.trainer.conftest import Run
 from trainer import load_checkpoint
+from trainer.params_file import read_params
 
 FAST = ("--set", "num_epochs=2", "--set", "eval_freq=1", "--set", "eval_batch_size=100")
 FAST += ("--set", "batch_size=64", "--set", "flip_images=false", "--set", "device=cpu")
@@ -49,6 +50,21 @@ def test_unpack_train_evaluate_predict_inspect(trainer: Run, tmp_path: Path) -> 
     assert len(rows) == 110
     assert {"file", "label", "confidence", "error"} == set(rows[0])
     assert "sha256" in trainer("inspect", "logs/checkpoints/best.pt").stdout
+
+
+def test_what_find_lr_prints_can_be_pasted(trainer: Run, digits: Path, tmp_path: Path) -> None:
+    """Its standard output is an option of train's, the chart a page; no log folder is made."""
+    options = ("--data", digits, "--set", "net_arch=[]", "--set", "batch_size=64")
+    found = trainer("find-lr", *options, "--chart", "lr.html")
+    assert found.returncode == 0, found.stderr
+    option, setting = found.stdout.split()
+    assert option == "--set"
+    params, _ = read_params(None, [setting])
+    assert "suggested" in (tmp_path / "lr.html").read_text("utf-8")
+    assert [path.name for path in tmp_path.iterdir()] == ["lr.html"]
+    curve = json.loads(trainer("find-lr", *options, "--json").stdout)
+    assert params == {"learning_rate": curve["suggestion"]}
+    assert len(curve["rates"]) == len(curve["losses"])
 
 
 def test_a_file_that_is_no_image_gets_a_row_and_an_exit_code(

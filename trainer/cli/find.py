@@ -1,0 +1,85 @@
+"""`python -m trainer find-lr` and `python -m trainer find-batch-size`.
+
+Standard output holds only what can be pasted behind `python -m trainer train`; the rest is told on
+standard error.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trainer.cli.group import data_option, params_options
+from trainer.params_file import read_params
+
+if TYPE_CHECKING:
+    from trainer.lr_finder import LearningRates
+
+
+@click.command("find-lr")
+@data_option
+@params_options
+@click.option("--from", "lowest", default=1e-7, show_default=True, help="The first rate tried.")
+@click.option("--to", "highest", default=10.0, show_default=True, help="The last rate tried.")
+@click.option("--steps", default=100, show_default=True, help="Batches, a rate each.")
+@click.option(
+    "--chart", type=click.Path(dir_okay=False, path_type=Path),
+    help="An HTML file to draw the loss over the rate in.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the curve as one JSON object.")
+def find_lr(
+    *,
+    datadir: Path,
+    file: Path | None,
+    settings: tuple[str, ...],
+    lowest: float,
+    highest: float,
+    steps: int,
+    chart: Path | None,
+    as_json: bool,
+) -> None:
+    """Suggest a learning rate: where the loss falls fastest while the rate grows.
+
+    A new model takes a step with each rate (Smith's range test), as `train` with the same --params
+    and --set would. No log folder is touched and no weights are kept.
+
+    \b
+    Examples:
+      python -m trainer find-lr --set batch_size=128
+      python -m trainer train $(python -m trainer find-lr)
+    """  # noqa: D301 - click wants the character, not a backslash
+    given, _ = read_params(file, settings)
+    from trainer.lr_finder import find_learning_rate  # noqa: PLC0415 - the help must not wait
+
+    found = find_learning_rate(given, datadir, lowest=lowest, highest=highest, steps=steps)
+    if chart is not None:
+        _draw(found, chart)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    ends = {
+        "highest": "all rates were tried",
+        "diverged": f"the loss diverged at {found.rates[-1]:.3g}",
+    }
+    click.echo(f"{len(found.rates)} rates from {found.rates[0]:.3g}; {ends[found.ended]}", err=True)
+    click.echo(f"--set learning_rate={found.suggestion:g}")
+
+
+def _draw(found: LearningRates, path: Path) -> None:
+    """Write the curve.
+
+    Raises:
+        TrainerError: The file cannot be written.
+    """
+    from trainer.errors import TrainerError  # noqa: PLC0415
+    from trainer.lr_finder import drawn  # noqa: PLC0415
+
+    try:
+        path.write_text(drawn(found), encoding="utf-8")
+    except OSError as error:
+        text = f"--chart {path} cannot be written ({error.strerror}); choose another file"
+        raise TrainerError(text) from error
