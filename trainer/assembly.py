@@ -24,7 +24,6 @@ from trainer.params import Params
 from trainer.report import Report
 from trainer.schedules import Schedules
 from trainer.seeds import deterministic
-from trainer.signals import StopSignals
 from trainer.splits import Split
 from trainer.state import restore
 from trainer.steps import TestStep, TrainStep
@@ -61,7 +60,7 @@ class Assembly:
         *,
         observers: Sequence[Observer],
         resume: bool,
-        should_stop: Callable[[], bool] | None,
+        should_stop: Callable[[], bool],
     ) -> FitResult:
         """Put the run together, let it go, and take everything apart again, whatever happens.
 
@@ -71,12 +70,10 @@ class Assembly:
             steps: What to do with each batch.
             observers: Told of everything, besides TensorBoard and the report.
             resume: Go on from the newest good checkpoint, if there is one.
-            should_stop: Asked before every batch; when not given, signals stop the run.
+            should_stop: Asked before every batch.
         """
         with ExitStack() as stack:
             stack.enter_context(deterministic(on=self.params.deterministic))
-            if should_stop is None:
-                should_stop = stack.enter_context(StopSignals()).have_come
             learner = stack.enter_context(ready(self.params, model, net, self.group))
             run = self._run(learner, steps, observers, should_stop, stack)
             _continue(run, resume=resume or is_restarted())

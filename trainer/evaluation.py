@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainer.checkpoints import Checkpoint, load_checkpoint
 from trainer.dataset import Batches
-from trainer.images import read_image
+from trainer.decoding import read_image
 from trainer.metrics import ScoreMeter, per_class
 from trainer.precision import applied
 from trainer.splits import open_split

@@ -113,6 +113,12 @@ class Observer:
     one ends the run.
     """
 
+    def on_decoding(self, done: int, total: int) -> None:
+        """Images are being decoded into their memory map, before the start: so many of a split's.
+
+        Called several times a second; not at all when the map is there already.
+        """
+
     def on_start(self, started: Started) -> None:
         """The data is open and the first step comes next."""
 

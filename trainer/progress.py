@@ -9,6 +9,8 @@ from typing import Any, Literal
 from trainer.observers import BatchReport, EpochReport, Observer, Started
 
 REFRESH_S = 0.1
+QUIET_S = 1.0
+"""What is decoded within this time needs no bar."""
 
 
 class ProgressBar(Observer):
@@ -22,6 +24,16 @@ class ProgressBar(Observer):
         self._bar_class = _bar_class(mode)
         self._bar: Any = None
         self._shown_at = 0.0
+
+    def on_decoding(self, done: int, total: int) -> None:
+        """Show how many images are decoded, where that takes its time."""
+        if self._bar is None:
+            self._bar = self._bar_class(
+                total=total, desc="decoding", unit="images", leave=True, delay=QUIET_S
+            )
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._end_line()
 
     def on_start(self, started: Started) -> None:
         """Say what begins."""

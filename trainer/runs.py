@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from trainer.assembly import Assembly, Steps
-from trainer.checkpoint_folder import writable
+from trainer.checkpoint_folder import CheckpointFolder, writable
 from trainer.classifier import Logits, assemble
 from trainer.distributed import Group, joined
 from trainer.errors import ParamsError
@@ -18,6 +19,7 @@ from trainer.observers import FitResult, Observer
 from trainer.params import Params
 from trainer.progress import ProgressBar
 from trainer.seeds import set_seeds
+from trainer.signals import Stopped, stop_asked
 from trainer.splits import Split, open_splits
 from trainer.steps import ClassifierSteps, TestStep, TrainStep
 
@@ -52,29 +54,31 @@ def fit(
     """
     params = Params.validate_all(params)
     logdir = writable(logdir)
-    with joined(params.device) as group:
+    with joined(params.device) as group, stop_asked(should_stop) as stop:
         if group.size > 1 and params.gradient_accumulation > 1:
             finding = (
                 "gradient_accumulation: several processes share the batch already; set it to 1"
             )
             raise ParamsError("wrong params", [finding])
-        train_split, test_split = _opened(params, datadir, group)
+        splits = _opened(params, datadir, group, observers, stop)
+        if splits is None:
+            return _not_started(params, logdir, resume=resume)
         set_seeds(params.manual_seed)
         model = assemble(params)
-        steps = ClassifierSteps(params, train_split.labels)
+        steps = ClassifierSteps(params, splits[0].labels)
         scores = ScoreMeter(params.n_classes, params.metrics)
         _check_metrics(params, scores.names)
         meters = {
             "train_torchmetrics": ConfusionMeter(params.n_classes),
             "test_torchmetrics": scores,
         }
-        return Assembly(params, group, logdir, train_split, test_split).go(
+        return Assembly(params, group, logdir, *splits).go(
             model,
             Logits(model),
             Steps(steps.train_step, steps.test_step, meters),
             observers=observers,
             resume=resume,
-            should_stop=should_stop,
+            should_stop=stop,
         )
 
 
@@ -121,23 +125,65 @@ def train(  # noqa: PLR0917 - the published signature
         finding = "precision: float16 needs gradient scaling, which only the default steps have"
         raise ParamsError("wrong params", [finding])
     logdir = writable(logdir)
-    with joined(params.device) as group:
-        splits = _opened(params, datadir, group)
-        watching = [ProgressBar(params.mode)] if observers is None else observers
+    watching = [ProgressBar(params.mode)] if observers is None else observers
+    with joined(params.device) as group, stop_asked(should_stop) as stop:
+        splits = _opened(params, datadir, group, watching, stop)
+        if splits is None:
+            return False
         result = Assembly(params, group, logdir, *splits).go(
             model,
             model,
             Steps(train_step, test_step, kwargs),
             observers=watching,
             resume=resume,
-            should_stop=should_stop,
+            should_stop=stop,
         )
     return result.status == "finished"
 
 
-def _opened(params: Params, datadir: str | Path, group: Group) -> tuple[Split, Split]:
-    with group.first_alone_first():
-        return open_splits(params, datadir)
+def _opened(
+    params: Params,
+    datadir: str | Path,
+    group: Group,
+    observers: Sequence[Observer],
+    should_stop: Callable[[], bool],
+) -> tuple[Split, Split] | None:
+    """Open the data, or return None, in all processes, when one is asked to stop meanwhile.
+
+    Observers are closed where no run follows.
+    """
+    watching = observers if group.is_first else ()
+
+    def tell(done: int, total: int) -> None:
+        if should_stop():
+            raise Stopped
+        for observer in watching:
+            observer.on_decoding(done, total)
+
+    splits = None
+    with ExitStack() as stack:
+        for observer in observers:
+            stack.enter_context(closing(observer))
+        with group.first_alone_first(), suppress(Stopped):
+            splits = open_splits(params, datadir, tell)
+        if group.any(splits is None):
+            return None
+        stack.pop_all()
+    return splits
+
+
+def _not_started(params: Params, logdir: Path, *, resume: bool) -> FitResult:
+    """Return how a run ended that was stopped before it began: as it was left the last time."""
+    with closing(CheckpointFolder(logdir)) as folder:
+        last = folder.newest_good() if resume else None
+        return FitResult(
+            status="stopped",
+            epoch=last.epoch if last else 0,
+            num_epochs=params.num_epochs,
+            best=folder.best if last else None,
+            last=last.path if last else None,
+            metrics=last.metrics if last else {},
+        )
 
 
 def _check_metrics(params: Params, names: Collection[str]) -> None:

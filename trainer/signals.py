@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(Exception):  # noqa: N818 - says what happened
+    """What was being done was given up because the run was asked to stop."""
+
+
+@contextmanager
+def stop_asked(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
+    """Give what tells whether to stop: the caller's own, else whether a signal has come."""
+    if should_stop is not None:
+        yield should_stop
+        return
+    with StopSignals() as signals:
+        yield signals.have_come
 
 
 class StopSignals:

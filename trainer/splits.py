@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainer.decoding import Told
 from trainer.errors import DataError
-from trainer.images import ImageMap, open_images
+from trainer.images import ImageMap, ignore, open_images
 from trainer.labels import class_names, outside, read_table
 from trainer.params import Params
 from trainer.seeds import HELD_OUT, generator
@@ -48,7 +49,12 @@ class Split:
 
 
 def open_split(
-    params: Params, kind: str, datadir: str | Path, names: Sequence[str] | None = None
+    params: Params,
+    kind: str,
+    datadir: str | Path,
+    names: Sequence[str] | None = None,
+    *,
+    told: Told = ignore,
 ) -> Split:
     """Open one split.
 
@@ -57,6 +63,8 @@ def open_split(
         kind: "train" or "test".
         datadir: The folder that holds `train` and `test`.
         names: The classes, one an index; those of the training split when not given.
+        told: Called while images are decoded with how many are done and how many there are; what
+            it raises ends the opening.
 
     Raises:
         DataError: With everything that is wrong with the split.
@@ -75,7 +83,8 @@ def open_split(
         findings += error.findings
     try:
         channels, height, width = params.image_shape
-        images = open_images(table, (height, width, channels), resize=params.resize_images)
+        shape = (height, width, channels)
+        images = open_images(table, shape, resize=params.resize_images, told=told)
     except DataError as error:
         raise DataError("bad data", [*findings, *error.findings]) from error
     if findings or names is None:
@@ -85,8 +94,8 @@ def open_split(
     return Split(images, torch.arange(len(labels)), labels, tuple(names), table.files)
 
 
-def open_splits(params: Params, datadir: str | Path) -> tuple[Split, Split]:
-    """Open the training and the test split.
+def open_splits(params: Params, datadir: str | Path, told: Told = ignore) -> tuple[Split, Split]:
+    """Open the training and the test split; `told` is as in `open_split`.
 
     With `validation_split` the test split is that share of each class's training images, drawn by
     the seed, and the test folder is left alone.
@@ -95,11 +104,11 @@ def open_splits(params: Params, datadir: str | Path) -> tuple[Split, Split]:
         DataError: With everything that is wrong with either, in one report.
     """
     if params.validation_split:
-        return held_out(open_split(params, "train", datadir), params)
+        return held_out(open_split(params, "train", datadir, told=told), params)
     opened, findings = [], dict[str, None]()
     for kind in ("train", "test"):
         try:
-            opened.append(open_split(params, kind, datadir))
+            opened.append(open_split(params, kind, datadir, told=told))
         except DataError as error:
             findings.update(dict.fromkeys(error.findings))
     if len(opened) == 1 and not (Path(datadir) / "test").exists():

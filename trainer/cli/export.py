@@ -66,8 +66,8 @@ def _given(checkpoint: Checkpoint, words: tuple[str, ...]) -> Tensor:
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
+    from trainer.decoding import read_image  # noqa: PLC0415
     from trainer.errors import DataError  # noqa: PLC0415
-    from trainer.images import read_image  # noqa: PLC0415
 
     channels, height, width = checkpoint.params.image_shape
     read, findings = [], []

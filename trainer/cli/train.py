@@ -45,7 +45,7 @@ def train(
     evaluation = LastEvaluation()
     with StopSignals() as signals:  # from before the imports, which take seconds, on
         result = _run(given, datadir, logdir, signals, evaluation, resume=resume)
-    if result is None:
+    if result is None or (result.status == "stopped" and result.last is None):
         click.echo("stopped before the first step; nothing to save", err=True)
     elif int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes one speaks
         evaluation.print_table()

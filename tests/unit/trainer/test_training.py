@@ -399,7 +399,7 @@ def test_evaluate_and_predict_agree_with_the_training(
         load_checkpoint(result.last).classifier(),
         load_checkpoint(result.last).transform(),
     )
-    from trainer.images import read_image  # noqa: PLC0415
+    from trainer.decoding import read_image  # noqa: PLC0415
 
     pixels = torch.stack([torch.from_numpy(read_image(file, (28, 28, 1))) for file in files])
     assert [str(int(index)) for index in model(transform(pixels)).argmax(1)] == [
