@@ -159,7 +159,12 @@ class Ground:
 
     def _count_kafka(self, topic: str, n_messages: int) -> float:
         consumer = Consumer(
-            {"bootstrap.servers": self._bootstrap, "group.id": "bench", "fetch.wait.max.ms": 10}
+            {
+                "bootstrap.servers": self._bootstrap,
+                "group.id": "bench",
+                "fetch.min.bytes": 1_000_000,  # many small answers cost the broker too much
+                "fetch.wait.max.ms": 50,
+            }
         )
         consumer.assign([TopicPartition(topic, partition, 0) for partition in range(8)])
         arrivals = Arrivals(n_messages)

@@ -3,7 +3,7 @@
 import queue
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ IN_VAIN = frozenset(
 
 
 class Acks:
-    """Any thread adds; one thread sends, and tries again what has failed."""
+    """Sends what was added, and tries again what has failed; used by one thread."""
 
     def __init__(self, pub_sub: PubSub, subscription: str, stats: Stats) -> None:
         """Take the subscription's path."""
@@ -48,9 +48,9 @@ class Acks:
         """Whether nothing waits and nothing is under way."""
         return not (self._waiting or self._again or self._under_way)
 
-    def add(self, ack_id: str) -> None:
-        """Note that a message is to be acknowledged."""
-        self._waiting.append(ack_id)
+    def add(self, ack_ids: Iterable[str]) -> None:
+        """Note that messages are to be acknowledged."""
+        self._waiting.extend(ack_ids)
 
     def pump(self) -> None:
         """Send what waits, and hear what was answered."""

@@ -20,7 +20,9 @@ class Filter(Generic[Value]):
 
     def stops(self, marks: Mapping[str, Value | None]) -> bool:
         """Return whether a message with these headers (attributes) stays where it is."""
-        hops = marks.get(HOPS)
+        hops = marks.get(HOPS) if marks else None
         if hops and self._target_place in hops_of(hops):
             return True
-        return any(marks.get(name) != value for name, value in self._where.items())
+        return bool(self._where) and any(
+            marks.get(name) != value for name, value in self._where.items()
+        )

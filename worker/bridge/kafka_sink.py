@@ -6,7 +6,7 @@ even then becomes a dead letter with the broker's reason.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.bridge.dead_letters import MAX_MESSAGE_BYTES, DeadLetter, DeadLetters, Kept
-from worker.bridge.mapping import KafkaMessage
+from worker.bridge.mapping import KafkaMessage, origin_of
 from worker.bridge.stats import Recent
 
 __all__ = ["Delivery", "Ending", "KafkaSink"]
@@ -42,9 +42,8 @@ REFUSALS = frozenset(
 
 
 class Ending(Enum):
-    """How a message's way into Kafka ended."""
+    """How the way of a message that Kafka has not confirmed ended."""
 
-    MIRRORED = "Kafka has confirmed it"
     DEAD_LETTERED = "refused, and kept among the dead letters"
     HELD_BACK = "refused, and too large for the dead letters as well"
     FAILED = "to be tried again later"
@@ -55,15 +54,18 @@ class Delivery:
     """A message of a subscription on its way to Kafka."""
 
     ack_id: str
-    id: str
-    """What a second copy of it is known by."""
     message: KafkaMessage
     size: int
     message_id: str
 
+    @property
+    def id(self) -> str:
+        """What a second copy of it is known by."""
+        return origin_of(self.message)
+
 
 class KafkaSink:
-    """One thread sends; another polls, and hears in it how each message ended."""
+    """Used by one thread, which sends, polls, and hears in that how each message ended."""
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class KafkaSink:
         dead_letters: DeadLetters,
         *,
         source: str,
+        on_mirrored: Callable[[Sequence[Delivery]], None],
         on_end: Callable[[Delivery, Ending, str], None],
         on_error: Callable[[KafkaError], None],
         max_message_bytes: int,
@@ -83,13 +86,15 @@ class KafkaSink:
             topic: its name.
             dead_letters: where goes what the broker refuses; polled and closed by the sink.
             source: the subscription's path, for dead letters.
-            on_end: gets each message with how it ended and, where it did not arrive, why.
+            on_mirrored: gets the messages that Kafka has confirmed, many at once.
+            on_end: gets each other message with how it ended and why.
             on_error: gets what concerns the connection as a whole.
             max_message_bytes: what the topic takes in one batch.
         """
         self._topic = topic
         self._source = source
         self._dead_letters = dead_letters
+        self._on_mirrored = on_mirrored
         self._on_end = on_end
         self._config = {
             **config,
@@ -105,12 +110,14 @@ class KafkaSink:
         }
         self._producer = Producer(self._config)
         self._alone: Producer | None = None
+        self._mirrored: list[Delivery] = []
         self._refused: deque[tuple[Delivery, KafkaError]] = deque()
         self._reported = Recent(REPORTED)
 
-    def send(self, delivery: Delivery) -> bool:
-        """Hand over a message; False when there is no room for it at the moment."""
-        return self._produce(self._producer, delivery, self._report)
+    def send(self, deliveries: deque[Delivery]) -> None:
+        """Take messages from the left for as long as there is room."""
+        while deliveries and self._produce(self._producer, deliveries[0], self._report):
+            deliveries.popleft()
 
     def poll(self, timeout_s: float) -> None:
         """Hear what the broker has answered, for so many seconds when there is nothing."""
@@ -120,6 +127,9 @@ class KafkaSink:
         if self._alone is not None:
             self._alone.poll(0)
         self._dead_letters.poll()
+        if self._mirrored:
+            mirrored, self._mirrored = self._mirrored, []
+            self._on_mirrored(mirrored)
 
     def close(self) -> None:
         """Forget what is not confirmed, and let the connections end."""
@@ -132,19 +142,20 @@ class KafkaSink:
         del self._producer
 
     def _produce(self, producer: Producer, delivery: Delivery, report: Callable[..., None]) -> bool:
-        message = delivery.message
+        """Hand over a message; False when there is no room for it at the moment."""
+        key, value, headers, timestamp = delivery.message
         try:
             producer.produce(
                 self._topic,
-                value=message.value,
-                key=message.key,
-                headers=message.headers,  # type: ignore[arg-type] # any sequence will do
-                timestamp=message.timestamp or 0,
+                value=value,
+                key=key,
+                headers=headers,  # type: ignore[arg-type] # any sequence will do
+                timestamp=timestamp or 0,
                 on_delivery=partial(report, delivery),
             )
         except BufferError:
             return False
-        except KafkaException as error:  # no callback comes; the polling thread deals with it
+        except KafkaException as error:  # no callback comes; the next poll deals with it
             self._refused.append((delivery, error.args[0]))
         return True
 
@@ -152,7 +163,7 @@ class KafkaSink:
         self, delivery: Delivery, error: KafkaError | None, _message: Message | None
     ) -> None:
         if error is None:
-            self._on_end(delivery, Ending.MIRRORED, "")
+            self._mirrored.append(delivery)
         elif error.code() in REFUSALS:
             self._refused.append((delivery, error))
         else:

@@ -7,7 +7,7 @@ under way at a time, and nothing overtakes a batch that has to be tried again.
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 5.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # counted by which it is
 class Span:
     """Consecutive messages of one partition, done when each of them is."""
 
@@ -32,9 +32,9 @@ class Span:
     last_offset: int
     left: int
 
-    def done(self) -> None:
-        """Count one message as done."""
-        self.left -= 1
+    def done(self, n_messages: int = 1) -> None:
+        """Count messages as done."""
+        self.left -= n_messages
         if not self.left:
             self.window.close(self.last_offset)
 
@@ -45,7 +45,6 @@ class Item:
 
     message: bytes
     """As Pub/Sub's own protobuf has it."""
-    size: int
     span: Span
     record: Any
     """The Kafka message, for a dead letter."""
@@ -88,15 +87,15 @@ class Lanes:
         self.outstanding = 0
         self.outstanding_bytes = 0
 
-    def add(self, key: str, item: Item) -> None:
-        """Put a message at the end of its lane."""
+    def add(self, key: str, items: Sequence[Item]) -> None:
+        """Put messages at the end of their lane."""
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane()
-        lane.items.append(item)
+        lane.items.extend(items)
         self._ready[key] = None
-        self.outstanding += 1
-        self.outstanding_bytes += item.size
+        self.outstanding += len(items)
+        self.outstanding_bytes += size_of(items)
 
     def pump(self) -> None:
         """Send what may be sent now."""
@@ -118,7 +117,7 @@ class Lanes:
         """Note that a batch is done with."""
         self._landed(batch)
         self.outstanding -= len(batch.items)
-        self.outstanding_bytes -= sum(item.size for item in batch.items)
+        self.outstanding_bytes -= size_of(batch.items)
         lane = self._lanes[batch.key]
         if not lane.items and not lane.again and not lane.in_flight:
             del self._lanes[batch.key]
@@ -157,8 +156,13 @@ def next_batch(key: str, lane: Lane, now: float) -> Batch | None:
     items: list[Item] = []
     size = 0
     while lane.items and len(items) < MAX_MESSAGES:
-        size += lane.items[0].size
+        size += len(lane.items[0].message)
         if items and size > MAX_BYTES:
             break
         items.append(lane.items.popleft())
     return Batch(key, items)
+
+
+def size_of(items: Sequence[Item]) -> int:
+    """Return the bytes of messages."""
+    return sum(len(item.message) for item in items)

@@ -1,51 +1,53 @@
 """A Kafka message as a Pub/Sub message and back, without loss; docs/bridge.md has the rules.
 
-What Pub/Sub cannot hold as it is (binary, repeated or null headers, their order, long names) goes
-into reserved attributes whose names begin with `darkroom.`; what is too much for those goes in
-front of the data.
+Marks, in attributes and headers whose names begin with `darkroom.`, say where a message was.
 """
 
-import base64
-import binascii
 import hashlib
-import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from google.pubsub_v1 import types
-
+from worker.bridge import protobuf
+from worker.bridge.attributes import (
+    CLIENT_WORDS,
+    MAX_VALUE_BYTES,
+    Headers,
+    decoded,
+    frame,
+    put_headers,
+    put_key,
+    restored,
+)
 from worker.bridge.hops import HOPS, joined_hops, text
+from worker.bridge.protobuf import varint
 from worker.bridge.routes import Ordering
 
-__all__ = ["KafkaMessage", "Origin", "from_pub_sub", "origin_of", "to_pub_sub"]
+__all__ = [
+    "KafkaMessage",
+    "Origin",
+    "Outgoing",
+    "from_pub_sub",
+    "origin_of",
+    "to_pub_sub",
+]
 
-PubsubMessage = types.PubsubMessage.pb()
-Headers = Sequence[tuple[str, bytes | None]]
-
-RESERVED = "darkroom."
 ORIGIN = "darkroom.origin"
-KEY = "darkroom.key"
-KEY_BASE64 = "darkroom.key.base64"
 TIMESTAMP = "darkroom.timestamp"
 TOMBSTONE = "darkroom.tombstone"
-HEADERS = "darkroom.headers."
-FRAME = "darkroom.frame"
 MESSAGE_ID = "darkroom.message_id"
 PUBLISH_TIME = "darkroom.publish_time"
 ORDERING_KEY = "darkroom.ordering_key"
 MARKS = frozenset({ORIGIN, HOPS, MESSAGE_ID, PUBLISH_TIME, ORDERING_KEY})
 """The headers that a mirrored message has in Kafka beside its own."""
+NO_MARKS: Mapping[str, bytes | None] = {}
 NATIVE = (MESSAGE_ID, PUBLISH_TIME, ORDERING_KEY)
 
-CLIENT_WORDS = frozenset({"topic", "data", "ordering_key", "timeout", "retry"})
-"""Arguments of Google's `publish(**attributes)`, which no attribute can be called there."""
+DATA, ORDERING_KEY_FIELD = b"\x0a", 5
+"""A tag and a field's number in a PubsubMessage."""
+
 SENSELESS = (ValueError, LookupError, TypeError, RecursionError, struct.error)
-MAX_OWN_ATTRIBUTES = 80
-MAX_CHUNKS = 10
-MAX_NAME_BYTES = 256
-MAX_VALUE_BYTES = 1024
-MAX_KEY_BASE64_BYTES = 768
 
 
 class KafkaMessage(NamedTuple):  # made in a third of a dataclass's time
@@ -67,38 +69,62 @@ class Origin(NamedTuple):
     """What a second copy of the message is known by."""
 
 
-def to_pub_sub(message: KafkaMessage, origin: Origin, ordering: Ordering = "none") -> Any:
+class Outgoing(NamedTuple):
+    """A message for Pub/Sub."""
+
+    wire: bytes
+    """As protobuf has it; objects of protobuf's take three times as long to make."""
+    ordering_key: str
+
+
+def to_pub_sub(message: KafkaMessage, origin: Origin, ordering: Ordering = "none") -> Outgoing:
     """Return the Pub/Sub message of a Kafka message.
 
     A message that came from Pub/Sub gets its attributes and ordering key back.
     """
-    marks, own = split(message.headers) if message.headers else ({}, [])
-    attributes = {
-        ORIGIN: text(marks.get(ORIGIN)) or origin.id,
-        HOPS: joined_hops(text(marks.get(HOPS)), origin.place),
-    }
+    key, data, headers, timestamp = message
+    marks, own = split(headers) if headers else (NO_MARKS, headers)
     if marks:
+        attributes = {
+            ORIGIN: text(marks.get(ORIGIN)) or origin.id,
+            HOPS: joined_hops(text(marks.get(HOPS)), origin.place),
+        }
         attributes |= {name: text(marks[name]) for name in NATIVE if marks.get(name) is not None}
-    if message.timestamp is not None:
-        attributes[TIMESTAMP] = str(message.timestamp)
-    data = message.value
+    else:
+        attributes = {ORIGIN: origin.id, HOPS: origin.place}
+    if timestamp is not None:
+        attributes[TIMESTAMP] = str(timestamp)
     if data is None:
         attributes[TOMBSTONE] = "1"
         data = b""
     forbidden = frozenset() if MESSAGE_ID in marks else CLIENT_WORDS
-    if not (put_key(attributes, message.key) and put_headers(attributes, own, forbidden)):
-        data = frame(attributes, message.key, own) + data
-    if ordering == "none" and not marks:
-        return PubsubMessage(data=data, attributes=attributes)
-    native_key = attributes.get(ORDERING_KEY, "")
-    return PubsubMessage(
-        data=data,
-        attributes=attributes,
-        ordering_key=ordering_key(ordering, message.key, origin) or native_key,
-    )
+    if not (put_key(attributes, key) and put_headers(attributes, own, forbidden)):
+        data = frame(attributes, key, own) + data
+    wanted = "" if ordering == "none" else ordering_key(ordering, key, origin)
+    if not wanted and marks:
+        wanted = attributes.get(ORDERING_KEY, "")
+    return Outgoing(encoded(data, attributes, wanted), wanted)
 
 
-def split(headers: Headers) -> tuple[dict[str, bytes | None], Headers]:
+def encoded(data: bytes, attributes: Mapping[str, str], ordering_key: str) -> bytes:
+    """Return a PubsubMessage as protobuf has it."""
+    parts = [DATA, varint(len(data)), data]
+    for name, value in attributes.items():
+        coded = value.encode()
+        parts += (attribute_head(name, len(coded)), coded)
+    if ordering_key:
+        parts.append(protobuf.field(ORDERING_KEY_FIELD, ordering_key.encode()))
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=4096)
+def attribute_head(name: str, n_bytes: int) -> bytes:
+    """Return what stands before the value of an attribute, which has so many bytes."""
+    head = protobuf.field(1, name.encode()) + b"\x12" + varint(n_bytes)
+    return b"\x12" + varint(len(head) + n_bytes) + head
+
+
+def split(headers: Headers) -> tuple[Mapping[str, bytes | None], Headers]:
     """Return the bridge's own marks among headers, and the headers without them."""
     marks = {name: value for name, value in headers if name in MARKS}
     return marks, [pair for pair in headers if pair[0] not in MARKS] if marks else headers
@@ -110,7 +136,9 @@ def from_pub_sub(message: Any, place: str) -> KafkaMessage:
     A message that came from Kafka is what it was there; any other has its attributes as headers,
     its ordering key as the key and its publish time as the timestamp.
     """
-    attributes = dict(message.attributes)
+    if not (found := message.attributes):
+        return native(message, {}, place, place)
+    attributes = dict(found.items())
     hops = joined_hops(attributes.get(HOPS, ""), place)
     if ORIGIN not in attributes:
         return native(message, attributes, place, hops)
@@ -130,31 +158,31 @@ def from_pub_sub(message: Any, place: str) -> KafkaMessage:
     )
 
 
-def origin_of(message: Any) -> str:
-    """Return what a second copy of a Pub/Sub message is known by."""
-    return message.attributes.get(ORIGIN) or f"pubsub/{message.message_id}"
+def origin_of(message: KafkaMessage) -> str:
+    """Return what a second copy of a message from Pub/Sub is known by."""
+    return text(dict(message.headers)[ORIGIN])  # the bridge's own mark is the last of that name
 
 
 def native(message: Any, attributes: Mapping[str, str], place: str, hops: str) -> KafkaMessage:
     """Return the Kafka message of one that was born in Pub/Sub."""
-    time = message.publish_time
-    headers: list[tuple[str, bytes | None]] = [
-        (name, attributes[name].encode()) for name in sorted(attributes)
-    ]
-    headers += [
-        (ORIGIN, f"pubsub/{place}/{message.message_id}".encode()),
+    time, name, key = message.publish_time, message.message_id, message.ordering_key
+    published, timestamp = publish_time(time.seconds, time.nanos)
+    marks = [
+        (ORIGIN, f"pubsub/{place}/{name}".encode()),
         (HOPS, hops.encode()),
-        (MESSAGE_ID, message.message_id.encode()),
-        (PUBLISH_TIME, f"{time.seconds}.{time.nanos:09d}".encode()),
+        (MESSAGE_ID, name.encode()),
+        (PUBLISH_TIME, published),
     ]
-    if message.ordering_key:
-        headers.append((ORDERING_KEY, message.ordering_key.encode()))
-    return KafkaMessage(
-        key=message.ordering_key.encode() or None,
-        value=message.data,
-        headers=headers,
-        timestamp=time.seconds * 1000 + time.nanos // 1_000_000,
-    )
+    if key:
+        marks.append((ORDERING_KEY, key.encode()))
+    own = [(name, attributes[name].encode()) for name in sorted(attributes)] if attributes else []
+    return KafkaMessage(key.encode() or None, message.data, own + marks, timestamp)
+
+
+@lru_cache(maxsize=1024)
+def publish_time(seconds: int, nanos: int) -> tuple[bytes, int]:
+    """Return a time as a header and in milliseconds; messages of one request have the same."""
+    return b"%d.%09d" % (seconds, nanos), seconds * 1000 + nanos // 1_000_000
 
 
 def check(timestamp: int | None, headers: Headers) -> None:
@@ -163,97 +191,6 @@ def check(timestamp: int | None, headers: Headers) -> None:
         raise ValueError(timestamp)
     if not all(isinstance(name, str) for name, _ in headers):
         raise ValueError(headers)
-
-
-def put_key(attributes: dict[str, str], key: bytes | None) -> bool:
-    """Put a key into its attribute; false when it is too long for one."""
-    if key is None:
-        return True
-    if len(key) <= MAX_VALUE_BYTES and (readable := decoded(key)) is not None:
-        attributes[KEY] = readable
-        return True
-    if len(key) <= MAX_KEY_BASE64_BYTES:
-        attributes[KEY_BASE64] = base64.b64encode(key).decode()
-        return True
-    return False
-
-
-def put_headers(
-    attributes: dict[str, str], headers: Headers, forbidden: frozenset[str] = CLIENT_WORDS
-) -> bool:
-    """Put headers into attributes of their names, and what those do not say into reserved ones.
-
-    Returns:
-        False when it is too much for them; the attributes are as before then.
-    """
-    if not headers:
-        return True
-    plain: dict[str, str] = {}
-    listed: list[list[str | None]] = []
-    for name, value in headers:
-        readable = decoded(value) if value is not None and is_plain(name, value) else None
-        is_free = name not in plain and name not in forbidden
-        if readable is not None and is_free and len(plain) < MAX_OWN_ATTRIBUTES:
-            plain[name] = readable
-            listed.append([name])
-        else:
-            coded = None if value is None else base64.b64encode(value).decode()
-            listed.append([name, coded])
-    is_said = len(plain) == len(listed) and list(plain) == sorted(plain)
-    chunks = [] if is_said else chunked(json.dumps(listed, separators=(",", ":")))
-    if len(chunks) > MAX_CHUNKS:
-        return False
-    attributes.update(plain)
-    attributes.update((f"{HEADERS}{index}", chunk) for index, chunk in enumerate(chunks))
-    return True
-
-
-def is_plain(name: str, value: bytes) -> bool:
-    """Return whether a header can be an attribute of the same name."""
-    return (
-        0 < len(name) <= MAX_NAME_BYTES
-        and len(value) <= MAX_VALUE_BYTES
-        and not name.startswith(("goog", RESERVED))
-        and len(name.encode()) <= MAX_NAME_BYTES
-    )
-
-
-def frame(attributes: dict[str, str], key: bytes | None, headers: Headers) -> bytes:
-    """Return key and headers in the form that stands in front of the data, and mark that."""
-    attributes.pop(KEY, None)
-    attributes.pop(KEY_BASE64, None)
-    attributes[FRAME] = "1"
-    content = {
-        "key": None if key is None else base64.b64encode(key).decode(),
-        "headers": [
-            [name, None if value is None else base64.b64encode(value).decode()]
-            for name, value in headers
-        ],
-    }
-    body = json.dumps(content, separators=(",", ":")).encode()
-    return struct.pack(">I", len(body)) + body
-
-
-def restored(
-    attributes: Mapping[str, str], data: bytes
-) -> tuple[bytes | None, list[tuple[str, bytes | None]], bytes]:
-    """Return key, headers and value of a message that came from Kafka."""
-    if FRAME in attributes:
-        length = struct.unpack_from(">I", data)[0]
-        content = json.loads(data[4 : 4 + length])
-        pairs = [(name, uncoded(coded)) for name, coded in content["headers"]]
-        return uncoded(content["key"]), pairs, data[4 + length :]
-    key = attributes[KEY].encode() if KEY in attributes else uncoded(attributes.get(KEY_BASE64))
-    if f"{HEADERS}0" in attributes:
-        n_chunks = sum(name.startswith(HEADERS) for name in attributes)
-        listed = json.loads("".join(attributes[f"{HEADERS}{i}"] for i in range(n_chunks)))
-        headers = [
-            (entry[0], attributes[entry[0]].encode() if len(entry) == 1 else uncoded(entry[1]))
-            for entry in listed
-        ]
-        return key, headers, data
-    names = sorted(name for name in attributes if not name.startswith(RESERVED))
-    return key, [(name, attributes[name].encode()) for name in names], data
 
 
 def ordering_key(ordering: Ordering, key: bytes | None, origin: Origin) -> str:
@@ -265,24 +202,3 @@ def ordering_key(ordering: Ordering, key: bytes | None, origin: Origin) -> str:
     if len(key) <= MAX_VALUE_BYTES and (readable := decoded(key)) is not None:
         return readable
     return hashlib.sha256(key).hexdigest()
-
-
-def decoded(value: bytes) -> str | None:
-    """Return bytes as text, None where they are none."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def uncoded(value: str | None) -> bytes | None:
-    """Return the bytes of a base64 text."""
-    return None if value is None else binascii.a2b_base64(value)
-
-
-def chunked(content: str) -> list[str]:
-    """Cut a text of ASCII into attributes' lengths."""
-    return [
-        content[start : start + MAX_VALUE_BYTES]
-        for start in range(0, len(content), MAX_VALUE_BYTES)
-    ]

@@ -7,6 +7,7 @@ dead letters, or when it has no business there. Until then its lease is extended
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from worker.bridge.errors import BridgeError
 from worker.bridge.filter import Filter
 from worker.bridge.kafka_sink import Delivery, Ending, KafkaSink
 from worker.bridge.leases import LEASE_S, Leases
-from worker.bridge.mapping import from_pub_sub, origin_of
+from worker.bridge.mapping import KafkaMessage, from_pub_sub, origin_of
 from worker.bridge.pub_sub import PubSub
 from worker.bridge.pull import Pull
 from worker.bridge.routes import Route
@@ -31,15 +32,15 @@ logger = logging.getLogger(__name__)
 HOLD_BACK_S = 600
 """The longest lease of Pub/Sub; for messages that Kafka does not take as it is set up."""
 TRY_AGAIN_S = 10
-POLL_S = 0.01
-FULL_S = 0.005
+IDLE_S = 0.05
+BUSY_S = 0.005
 DRAIN_S = 8.0
 MAX_OUTSTANDING = 20_000
 MAX_OUTSTANDING_BYTES = 64 * 1024 * 1024
 
 
 class PubSubToKafka:
-    """Two threads: one reads the stream into Kafka, the other hears what Kafka has confirmed."""
+    """The route's one thread: takes, sends, hears what was confirmed, acknowledges."""
 
     def __init__(
         self,
@@ -65,6 +66,7 @@ class PubSubToKafka:
             route.kafka_topic,
             dead_letters,
             source=subscription,
+            on_mirrored=self._on_mirrored,
             on_end=self._on_end,
             on_error=self._on_kafka_error,
             max_message_bytes=max_message_bytes,
@@ -79,80 +81,74 @@ class PubSubToKafka:
         )
         self._leases = Leases()
         self._acks = Acks(pub_sub, subscription, self.stats)
+        self._unsent: deque[Delivery] = deque()
+        self._size = 0
         self._later: list[str] = []
         self._recent = Recent(route.deduplicate)
         self._failure: BaseException | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """Mirror until `stopping` is set, then finish and acknowledge what is under way."""
-        is_read = threading.Event()
-        confirming = threading.Thread(
-            target=self._confirm, args=(is_read,), name=f"bridge acks {self._route.name}"
-        )
-        confirming.start()
+        self._pull.start()
         try:
-            for received in self._pull.batches(stopping):
-                self._take(received)
-                if self._failure is not None:
-                    break
+            while not self._pull.is_over:
+                if stopping.is_set():
+                    self._pull.interrupt()
+                is_busy = self._take()
+                self._turn(0 if is_busy else BUSY_S)
+            self._drain()
         finally:
-            is_read.set()
-            confirming.join()
             self._pull.close()
-        if self._failure is not None:
-            raise self._failure
-
-    def interrupt(self) -> None:
-        """Let a stream that waits for messages end."""
-        self._pull.interrupt()
+            self._give_back()
+            self._sink.close()
 
     # reading
 
-    def _take(self, received: Sequence[Any]) -> None:
-        now = time.monotonic()
+    def _take(self) -> bool:
+        """Send on what has come; wait for it, and return true, when there is nothing else to do."""
+        self._sink.send(self._unsent)
+        if self._is_full():
+            return False
+        is_idle = not self._leases and self._acks.is_done
+        received = self._pull.take(IDLE_S if is_idle else 0)
+        self._leases.begin([one.ack_id for one in received])
+        is_choosy = bool(self._route.where) or self._route.deduplicate > 0
         for one in received:
             ack_id, message = one.ack_id, one.message
-            name = origin_of(message)
-            if self._filter.stops(message.attributes) or name in self._recent:
-                self.stats.skipped += 1
-                self._acks.add(ack_id)
-                continue
             mapped = from_pub_sub(message, self._source_place)
+            attributes = message.attributes
+            if (is_choosy or attributes) and self._has_no_business(attributes, mapped):
+                self._skip(ack_id)
+                continue
             size = len(mapped.value or b"")
-            self._leases.begin(ack_id, size, now)
-            self._send(Delivery(ack_id, name, mapped, size, message.message_id))
+            self._size += size
+            self._unsent.append(Delivery(ack_id, mapped, size, message.message_id))
+        self._sink.send(self._unsent)
+        return is_idle or bool(received)
 
-    def _send(self, delivery: Delivery) -> None:
-        """Hand a message to Kafka as soon as there is room for it."""
-        while self._failure is None:
-            if not self._is_full() and self._sink.send(delivery):
-                return
-            time.sleep(FULL_S)
+    def _skip(self, ack_id: str) -> None:
+        self.stats.skipped += 1
+        self._leases.end([ack_id])
+        self._acks.add([ack_id])
+
+    def _has_no_business(self, attributes: Mapping[str, str], mapped: KafkaMessage) -> bool:
+        """Return whether a message is not for this route, or a second copy."""
+        return self._filter.stops(attributes) or (
+            self._route.deduplicate > 0 and origin_of(mapped) in self._recent
+        )
 
     def _is_full(self) -> bool:
-        n_messages = len(self._leases)
-        return n_messages > MAX_OUTSTANDING or (
-            n_messages > 1 and self._leases.size > MAX_OUTSTANDING_BYTES
+        return (
+            bool(self._unsent)
+            or len(self._leases) >= MAX_OUTSTANDING
+            or self._size >= MAX_OUTSTANDING_BYTES
         )
 
     # confirming
 
-    def _confirm(self, is_read: threading.Event) -> None:
-        """Poll the sink, acknowledge, extend leases; then finish what was read."""
-        try:
-            while not is_read.is_set():
-                self._turn()
-            deadline = time.monotonic() + DRAIN_S
-            while (self._leases or not self._acks.is_done) and time.monotonic() < deadline:
-                self._turn()
-        except BaseException as error:
-            self._failure = error
-            self._pull.close()
-        self._give_back()
-        self._sink.close()
-
-    def _turn(self) -> None:
-        self._sink.poll(POLL_S)
+    def _turn(self, timeout_s: float) -> None:
+        """Hear what Kafka has confirmed, or wait so long for it; acknowledge, extend leases."""
+        self._sink.poll(timeout_s)
         self._acks.pump()
         self._pub_sub.extend(self._subscription, self._leases.due(), LEASE_S)
         if self._later:
@@ -162,14 +158,25 @@ class PubSubToKafka:
         if self._failure is not None:
             raise self._failure
 
+    def _drain(self) -> None:
+        """Finish what is under way, for eight seconds."""
+        deadline = time.monotonic() + DRAIN_S
+        while (self._leases or not self._acks.is_done) and time.monotonic() < deadline:
+            self._sink.send(self._unsent)
+            self._turn(BUSY_S)
+
+    def _on_mirrored(self, deliveries: Sequence[Delivery]) -> None:
+        self._end(deliveries)
+        self._acks.add([delivery.ack_id for delivery in deliveries])
+        if self._route.deduplicate:
+            for delivery in deliveries:
+                self._recent.add(delivery.id)
+        self.stats.progress(len(deliveries))
+
     def _on_end(self, delivery: Delivery, ending: Ending, error: str) -> None:
-        self._leases.end(delivery.ack_id, delivery.size)
-        if ending is Ending.MIRRORED:
-            self._acks.add(delivery.ack_id)
-            self._recent.add(delivery.id)
-            self.stats.progress(1)
-        elif ending is Ending.DEAD_LETTERED:
-            self._acks.add(delivery.ack_id)
+        self._end([delivery])
+        if ending is Ending.DEAD_LETTERED:
+            self._acks.add([delivery.ack_id])
             self.stats.dead_letters += 1
             self.stats.progress()
         elif ending is Ending.HELD_BACK:
@@ -177,6 +184,10 @@ class PubSubToKafka:
         else:
             self.stats.trouble(error)
             self._later.append(delivery.ack_id)
+
+    def _end(self, deliveries: Sequence[Delivery]) -> None:
+        self._leases.end([delivery.ack_id for delivery in deliveries])
+        self._size -= sum(delivery.size for delivery in deliveries)
 
     def _hold_back(self, delivery: Delivery, error: str) -> None:
         self._pub_sub.extend(self._subscription, [delivery.ack_id], HOLD_BACK_S)

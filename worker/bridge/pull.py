@@ -1,10 +1,12 @@
 """What a subscription delivers, from one stream after another."""
 
 import logging
+import queue
 import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -17,6 +19,8 @@ __all__ = ["Pull"]
 
 logger = logging.getLogger(__name__)
 
+INBOX = 2
+"""Responses that wait to be taken; Pub/Sub holds back what it was not asked for."""
 StreamingPullRequest = types.StreamingPullRequest.pb()
 
 HEARTBEAT_S = 30.0
@@ -35,7 +39,10 @@ USUAL_ENDS = frozenset(
 
 
 class Pull:
-    """A streaming pull that is opened again, with back-off, as often as it ends."""
+    """A streaming pull that is opened again, with back-off, as often as it ends.
+
+    A thread reads it, so that the route's own thread never waits for Pub/Sub alone.
+    """
 
     def __init__(
         self,
@@ -58,43 +65,82 @@ class Pull:
             max_outstanding_bytes=max_bytes,
         )
         self._call: Any = None
-        self._ending: threading.Timer | None = None
+        self._is_ending = threading.Event()
+        self._last_call = threading.Timer(STREAM_END_S, self._cancel)
+        self._inbox: queue.Queue[Sequence[Any]] = queue.Queue(INBOX)
+        self._thread = threading.Thread(target=self._run, name=f"bridge pull {subscription}")
+        self._failure: BaseException | None = None
 
-    def batches(self, stopping: threading.Event) -> Iterator[Sequence[Any]]:
-        """Yield what comes until `stopping` is set and the stream has ended."""
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def take(self, timeout_s: float) -> Sequence[Any]:
+        """Return the messages of one response, none when nothing comes for so long.
+
+        Raises:
+            Exception: what has ended the reading.
+        """
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._inbox.get(block=timeout_s > 0, timeout=timeout_s)
+        except queue.Empty:
+            return ()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is read any more, and everything was taken."""
+        return self._failure is None and not self._thread.is_alive() and self._inbox.empty()
+
+    def interrupt(self) -> None:
+        """Let the stream end soon: what is on its way still comes."""
+        if not self._is_ending.is_set():
+            self._is_ending.set()
+            self._last_call.start()
+
+    def close(self) -> None:
+        """End the stream at once; what was not taken comes again when its lease is over."""
+        self.interrupt()
+        self._last_call.cancel()
+        self._last_call.join()
+        while self._thread.is_alive():
+            self._cancel()
+            with suppress(queue.Empty):
+                self._inbox.get(timeout=LOOK_S)
+        self._thread.join()
+
+    def _cancel(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+
+    def _run(self) -> None:
+        try:
+            for received in self._batches():
+                self._inbox.put(received)
+        except BaseException as error:
+            self._failure = error
+
+    def _batches(self) -> Iterator[Sequence[Any]]:
+        """Yield what comes, from one stream after another."""
         failures = 0
-        while not stopping.is_set():
+        while not self._is_ending.is_set():
             opened_at = time.monotonic()
             try:
-                yield from self._stream(stopping)
+                yield from self._stream()
             except grpc.RpcError as error:
-                if stopping.is_set():
+                if self._is_ending.is_set():
                     return
                 lived_s = time.monotonic() - opened_at
                 failures = 0 if lived_s > LAST_BACKOFF_S else failures + 1
                 self._note_outage(error, failures)
             wait_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures, 10))
-            stopping.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311
+            self._is_ending.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311
 
-    def interrupt(self) -> None:
-        """Let the stream end soon, once `stopping` is set: what is on its way still comes."""
-        call = self._call
-        if call is not None and self._ending is None:
-            self._ending = threading.Timer(STREAM_END_S, call.cancel)
-            self._ending.start()
-
-    def close(self) -> None:
-        """End the stream at once."""
-        if self._call is not None:
-            self._call.cancel()
-        if self._ending is not None:
-            self._ending.cancel()
-            self._ending.join()
-
-    def _stream(self, stopping: threading.Event) -> Iterator[Sequence[Any]]:
+    def _stream(self) -> Iterator[Sequence[Any]]:
         is_over = threading.Event()
         self._call = call = self._pub_sub.streaming_pull(
-            self._subscription, self._requests(stopping, is_over)
+            self._subscription, self._requests(is_over)
         )
         try:
             for response in call:
@@ -104,12 +150,12 @@ class Pull:
             is_over.set()
             call.cancel()
 
-    def _requests(self, stopping: threading.Event, is_over: threading.Event) -> Iterator[Any]:
+    def _requests(self, is_over: threading.Event) -> Iterator[Any]:
         """Open the stream and keep it open; ending this half-closes it."""
         yield self._first_request
         now = time.monotonic()
         heartbeat_at, renew_at = now + HEARTBEAT_S, now + self._pub_sub.stream_s
-        while not is_over.wait(LOOK_S) and not stopping.is_set() and now < renew_at:
+        while not is_over.wait(LOOK_S) and not self._is_ending.is_set() and now < renew_at:
             now = time.monotonic()
             if now > heartbeat_at:
                 heartbeat_at = now + HEARTBEAT_S

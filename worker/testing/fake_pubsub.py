@@ -6,6 +6,7 @@ fast enough that a client is the limit. `python -m worker.testing.fake_pubsub` r
 
 import asyncio
 import gc
+import itertools
 import random
 import threading
 import time
@@ -17,6 +18,7 @@ import grpc
 from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 
+from worker.bridge.protobuf import list_of_bytes
 from worker.testing.pubsub_faults import Faults
 from worker.testing.pubsub_state import SubscriptionState, TopicState, refusal
 
@@ -26,6 +28,9 @@ STREAM_MESSAGES = 1000
 IDLE_S = 0.002
 EXPIRY_S = 0.25
 GC_OBJECTS = 100_000
+PublishRequest = types.PublishRequest.pb()
+SerialisedMessages = list_of_bytes(2)
+"""The same request with its messages as the bytes that they are."""
 
 
 class FakePubSub:
@@ -41,7 +46,7 @@ class FakePubSub:
         self.faults = Faults()
         self.topics: dict[str, TopicState] = {}
         self.subscriptions: dict[str, SubscriptionState] = {}
-        self._message_id = 0
+        self._ids = itertools.count(1)
         self.host = ""
         """host:port, the value for PUBSUB_EMULATOR_HOST."""
 
@@ -108,7 +113,10 @@ class FakePubSub:
             {
                 "CreateTopic": unary(self._create_topic, types.Topic, types.Topic),
                 "GetTopic": unary(self._get_topic, types.GetTopicRequest, types.Topic),
-                "Publish": unary(self._publish, types.PublishRequest, types.PublishResponse),
+                "Publish": grpc.unary_unary_rpc_method_handler(
+                    self._publish,
+                    response_serializer=types.PublishResponse.pb().SerializeToString,
+                ),
             },
         )
 
@@ -127,7 +135,6 @@ class FakePubSub:
                 "StreamingPull": grpc.stream_stream_rpc_method_handler(
                     self._streaming_pull,
                     request_deserializer=types.StreamingPullRequest.pb().FromString,
-                    response_serializer=types.StreamingPullResponse.pb().SerializeToString,
                 ),
             },
         )
@@ -163,14 +170,16 @@ class FakePubSub:
             enable_message_ordering=state.is_ordered,
         )
 
-    async def _publish(self, request: Any, context: Any) -> Any:
+    async def _publish(self, serialised: bytes, context: Any) -> Any:
+        request = PublishRequest.FromString(serialised)
         topic = await self._topic(request.topic, context)
         faults = self.faults
         if faults.publish_delay_s:
             await asyncio.sleep(faults.publish_delay_s)
         if faults.publish_errors:
             await context.abort(faults.publish_errors.pop(0), "injected")
-        why = refusal(request.messages)
+        wires = SerialisedMessages.FromString(serialised).items
+        why = refusal(request.messages, wires)
         if why is None and faults.refuse and any(map(faults.refuse, request.messages)):
             why = "injected: this message is refused"
         if why is not None:
@@ -178,24 +187,10 @@ class FakePubSub:
         is_lost = random.random() < faults.publish_error_rate  # noqa: S311 - chance, not secrets
         if is_lost and random.random() < 0.5:  # noqa: S311
             await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
-        ids = self._take(topic, request.messages)
+        ids = topic.take(wires, request.messages[0].ordering_key, self._ids)
         if is_lost:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "injected: answer lost")
         return types.PublishResponse.pb()(message_ids=ids)
-
-    def _take(self, topic: TopicState, messages: Any) -> list[str]:
-        seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
-        ids = []
-        for message in messages:
-            self._message_id += 1
-            message.message_id = str(self._message_id)
-            message.publish_time.seconds = seconds
-            message.publish_time.nanos = nanos
-            ids.append(message.message_id)
-        topic.published += len(ids)
-        for subscription in topic.subscriptions:
-            subscription.waiting.extend((message, 0) for message in messages)
-        return ids
 
     async def _acknowledge(self, request: Any, context: Any) -> Any:
         state = await self._subscription(request.subscription, context)
@@ -211,7 +206,7 @@ class FakePubSub:
         state.extend(request.ack_ids, request.ack_deadline_seconds)
         return empty_pb2.Empty()
 
-    async def _streaming_pull(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+    async def _streaming_pull(self, requests: Any, context: Any) -> AsyncIterator[bytes]:
         first = await anext(aiter(requests))
         state = await self._subscription(first.subscription, context)
         if first.stream_ack_deadline_seconds:
@@ -225,8 +220,7 @@ class FakePubSub:
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "injected: stream cut")
                 room = limit - len(state.out) if limit else STREAM_MESSAGES
                 if state.waiting and room > 0:
-                    received = state.take(min(room, STREAM_MESSAGES))
-                    yield types.StreamingPullResponse.pb()(received_messages=received)
+                    yield state.take(min(room, STREAM_MESSAGES))
                 else:
                     await asyncio.sleep(IDLE_S)
         finally:

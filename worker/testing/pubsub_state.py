@@ -1,17 +1,27 @@
-"""What the fake Pub/Sub holds: topics, subscriptions, and messages on their way."""
+"""What the fake Pub/Sub holds: topics, subscriptions, and messages on their way.
+
+Messages stay the bytes that they came as: a client that is to be measured must not wait for the
+fake to make objects of them.
+"""
 
 import itertools
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.pubsub_v1 import types
 
-__all__ = ["Delivery", "SubscriptionState", "TopicState", "refusal"]
+from worker.bridge import protobuf
 
-ReceivedMessage = types.ReceivedMessage.pb()
+__all__ = ["Message", "SubscriptionState", "TopicState", "refusal"]
+
+PubsubMessage = types.PubsubMessage.pb()
+RECEIVED_MESSAGES, ACK_ID, MESSAGE = b"\x0a", b"\x0a", b"\x12"
+"""Tags of a StreamingPullResponse, and of each ReceivedMessage in it."""
+MESSAGE_ID, PUBLISH_TIME = 3, 4
 
 MAX_MESSAGES = 1000
 MAX_BYTES = 10_000_000
@@ -20,13 +30,11 @@ MAX_NAME_BYTES = 256
 MAX_VALUE_BYTES = 1024
 
 
-@dataclass(slots=True)
-class Delivery:
-    """A message that was given to a subscriber and is not acknowledged yet."""
+class Message(NamedTuple):
+    """A message that was published."""
 
-    message: Any
-    deadline: float
-    attempt: int
+    wire: bytes
+    ordering_key: str
 
 
 @dataclass
@@ -37,27 +45,32 @@ class SubscriptionState:
     topic: str
     ack_deadline_s: float
     is_ordered: bool
-    waiting: deque[tuple[Any, int]] = field(default_factory=deque)
-    out: dict[str, Delivery] = field(default_factory=dict)
+    waiting: deque[Message] = field(default_factory=deque)
+    out: dict[str, tuple[Message, float]] = field(default_factory=dict)
+    """What a subscriber has and did not acknowledge yet, with its deadline, by ack id."""
     acked: int = 0
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def take(self, n_messages: int) -> list[Any]:
-        """Hand out waiting messages, each with an ack id of its own."""
+    def take(self, n_messages: int) -> bytes:
+        """Hand out waiting messages, each with an ack id of its own, as a StreamingPullResponse."""
         deadline = time.monotonic() + self.ack_deadline_s
-        received = []
+        varint = protobuf.varint
+        parts: list[bytes] = []
         for _ in range(min(n_messages, len(self.waiting))):
-            message, attempt = self.waiting.popleft()
+            message = self.waiting.popleft()
             ack_id = f"{self.name}:{next(self._ids)}"
-            self.out[ack_id] = Delivery(message, deadline, attempt + 1)
-            received.append(ReceivedMessage(ack_id=ack_id, message=message))
-        return received
+            self.out[ack_id] = (message, deadline)
+            wire, coded_id = message.wire, ack_id.encode()
+            head = ACK_ID + varint(len(coded_id)) + coded_id + MESSAGE + varint(len(wire))
+            parts += (RECEIVED_MESSAGES, varint(len(head) + len(wire)), head, wire)
+        return b"".join(parts)
 
     def acknowledge(self, ack_ids: Sequence[str]) -> None:
         """Forget messages; an id that is not out (any more) counts for nothing."""
+        n_before = len(self.out)
         for ack_id in ack_ids:
-            if self.out.pop(ack_id, None) is not None:
-                self.acked += 1
+            self.out.pop(ack_id, None)
+        self.acked += n_before - len(self.out)
 
     def extend(self, ack_ids: Sequence[str], seconds: float) -> None:
         """Set the time that is left for messages; none means that they come again at once."""
@@ -66,13 +79,13 @@ class SubscriptionState:
             return
         deadline = time.monotonic() + seconds
         for ack_id in ack_ids:
-            if (delivery := self.out.get(ack_id)) is not None:
-                delivery.deadline = deadline
+            if (found := self.out.get(ack_id)) is not None:
+                self.out[ack_id] = (found[0], deadline)
 
     def expire(self) -> None:
         """Take back the messages whose time is over."""
         now = time.monotonic()
-        self.give_back([ack_id for ack_id, out in self.out.items() if out.deadline < now])
+        self.give_back([ack_id for ack_id, (_, deadline) in self.out.items() if deadline < now])
 
     def give_back(self, ack_ids: Sequence[str]) -> None:
         """Put messages first in the queue again, with those that follow them by ordering key."""
@@ -80,13 +93,12 @@ class SubscriptionState:
             return
         again = set(ack_ids)
         if self.is_ordered:
-            keys = {self.out[ack_id].message.ordering_key for ack_id in ack_ids} - {""}
+            keys = {self.out[ack_id][0].ordering_key for ack_id in ack_ids} - {""}
             again |= {
-                ack_id for ack_id, out in self.out.items() if out.message.ordering_key in keys
+                ack_id for ack_id, (message, _) in self.out.items() if message.ordering_key in keys
             }
         for ack_id in reversed([ack_id for ack_id in self.out if ack_id in again]):
-            delivery = self.out.pop(ack_id)
-            self.waiting.appendleft((delivery.message, delivery.attempt))
+            self.waiting.appendleft(self.out.pop(ack_id)[0])
 
 
 @dataclass
@@ -97,26 +109,45 @@ class TopicState:
     subscriptions: list[SubscriptionState] = field(default_factory=list)
     published: int = 0
 
+    def take(self, wires: Sequence[bytes], ordering_key: str, ids: Iterator[int]) -> list[str]:
+        """Give serialised messages of one request to each subscription; returns their ids."""
+        seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+        published = Timestamp(seconds=seconds, nanos=nanos).SerializeToString()
+        coded_time = protobuf.field(PUBLISH_TIME, published)
+        given = [str(next(ids)) for _ in wires]
+        messages = [  # of fields that are there twice the last one counts
+            Message(wire + protobuf.field(MESSAGE_ID, name.encode()) + coded_time, ordering_key)
+            for wire, name in zip(wires, given, strict=True)
+        ]
+        self.published += len(messages)
+        for subscription in self.subscriptions:
+            subscription.waiting.extend(messages)
+        return given
 
-def refusal(messages: Sequence[Any]) -> str | None:
-    """Say why Pub/Sub refuses a publish request, None when it takes it.
+
+def refusal(messages: Sequence[Any], wires: Sequence[bytes]) -> str | None:
+    """Say why Pub/Sub refuses to publish messages, also given serialised; None when it takes them.
 
     The limits are those of https://cloud.google.com/pubsub/quotas#resource_limits.
     """
-    if not 0 < len(messages) <= MAX_MESSAGES:
-        return f"a request has 1 to {MAX_MESSAGES} messages, and this one {len(messages)}"
-    if len({message.ordering_key for message in messages}) > 1:
-        return (
-            "In a single publish request, all messages must have no ordering key or they must "
-            "all have the same ordering key."
-        )
-    size = 0
-    for message in messages:
-        size += message.ByteSize()
-        if not message.data and not message.attributes:
-            return "a message has data or attributes, and this one has neither"
-        if message.attributes and (why := bad_attributes(message.attributes)):
+    if not 0 < len(wires) <= MAX_MESSAGES:
+        return f"a request has 1 to {MAX_MESSAGES} messages, and this one {len(wires)}"
+    ordering_key = messages[0].ordering_key
+    for message, wire in zip(messages, wires, strict=True):
+        if message.ordering_key != ordering_key:
+            return (
+                "In a single publish request, all messages must have no ordering key or they must "
+                "all have the same ordering key."
+            )
+        data, attributes = message.data, message.attributes
+        if not attributes:
+            if not data:
+                return "a message has data or attributes, and this one has neither"
+        elif (len(wire) - len(data) > MAX_NAME_BYTES or b"goog" in wire or "" in attributes) and (
+            why := bad_attributes(attributes)
+        ):  # fewer bytes break no limit
             return why
+    size = sum(map(len, wires))
     return (
         f"a request has at most {MAX_BYTES} bytes, and this one {size}"
         if size > MAX_BYTES

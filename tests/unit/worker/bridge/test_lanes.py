@@ -22,7 +22,8 @@ class Sent:
         for number in numbers:
             self.window.open(number)
             span = Span(self.window, number, 1)
-            self.lanes.add(key, Item(b"%d" % number, size, span, SimpleNamespace(), str(number)))
+            message = b"%*d" % (size, number)
+            self.lanes.add(key, [Item(message, span, SimpleNamespace(), str(number))])
 
     def pump(self) -> list[list[int]]:
         """Return what is sent now."""

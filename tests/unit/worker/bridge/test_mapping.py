@@ -9,8 +9,9 @@ from google.pubsub_v1 import types
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from worker.bridge import mapping
 from worker.bridge.hops import hops_of
-from worker.bridge.mapping import MARKS, KafkaMessage, Origin, from_pub_sub, to_pub_sub
+from worker.bridge.mapping import MARKS, KafkaMessage, Origin, from_pub_sub, origin_of
 from worker.testing.pubsub_state import refusal
 
 ORIGIN = Origin("kafka/c1/images", 3, "kafka/c1/images/3/17")
@@ -28,6 +29,14 @@ messages = st.builds(
 )
 
 
+def to_pub_sub(message: KafkaMessage, origin: Origin, ordering: Any = "none") -> Any:
+    """Return the Pub/Sub message as its reader sees it."""
+    wire, ordering_key = mapping.to_pub_sub(message, origin, ordering)
+    read = PubsubMessage.FromString(wire)
+    assert read.ordering_key == ordering_key
+    return read
+
+
 def own(headers: Any) -> list[tuple[str, bytes | None]]:
     return [(name, value) for name, value in headers if name not in MARKS]
 
@@ -41,8 +50,8 @@ def own(headers: Any) -> list[tuple[str, bytes | None]]:
 def test_kafka_to_pub_sub_to_kafka(message: KafkaMessage, ordering: Any) -> None:
     """Value, key, headers in order and timestamp are the same; Pub/Sub takes what is in between."""
     there = to_pub_sub(message, ORIGIN, ordering)
-    assert refusal([there]) is None
-    back = from_pub_sub(PubsubMessage.FromString(there.SerializeToString()), "pubsub/t")
+    assert refusal([there], [there.SerializeToString()]) is None
+    back = from_pub_sub(there, "pubsub/t")
     assert (back.key, back.value, back.timestamp) == (message.key, message.value, message.timestamp)
     assert own(back.headers) == list(message.headers)
 
@@ -80,6 +89,7 @@ def test_a_mirrored_message_says_where_it_was_and_what_it_was_first() -> None:
     headers = dict(second.headers)
     assert headers["darkroom.origin"] == ORIGIN.id.encode()
     assert hops_of(headers["darkroom.hops"]) == ["kafka/c1/images", "pubsub/projects/p/topics/t"]
+    assert origin_of(second) == ORIGIN.id
     third = to_pub_sub(second, Origin("kafka/c2/copy", 0, "kafka/c2/copy/0/0"))
     assert third.attributes["darkroom.origin"] == ORIGIN.id
     assert hops_of(third.attributes["darkroom.hops"])[-1] == "kafka/c2/copy"
