@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainer.batch_size_finder import BatchSizes, find_batch_size
     from trainer.checkpoints import Checkpoint, load_checkpoint
     from trainer.classifier import build_classifier
     from trainer.dataset import FashionMNIST, get_dataloader
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_PARAMS",
     "BatchReport",
+    "BatchSizes",
     "Checkpoint",
     "CheckpointError",
     "DataError",
@@ -46,6 +48,7 @@ __all__ = [
     "build_classifier",
     "evaluate",
     "export",
+    "find_batch_size",
     "find_learning_rate",
     "fit",
     "get_dataloader",
@@ -57,6 +60,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "batch_size_finder": ("BatchSizes", "find_batch_size"),
     "checkpoints": ("Checkpoint", "load_checkpoint"),
     "classifier": ("build_classifier",),
     "dataset": ("FashionMNIST", "get_dataloader"),

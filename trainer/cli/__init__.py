@@ -2,13 +2,23 @@
 
 from trainer.cli.data import unpack
 from trainer.cli.export import export
-from trainer.cli.find import find_lr
+from trainer.cli.find import find_batch_size, find_lr
 from trainer.cli.group import main
 from trainer.cli.show import inspect, params
 from trainer.cli.test import evaluate, predict
 from trainer.cli.train import train
 
-for command in (train, find_lr, evaluate, predict, export, unpack, params, inspect):
+for command in (
+    train,
+    find_lr,
+    find_batch_size,
+    evaluate,
+    predict,
+    export,
+    unpack,
+    params,
+    inspect,
+):
     main.add_command(command)
 
 __all__ = ["main"]

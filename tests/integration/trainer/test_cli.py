@@ -67,6 +67,19 @@ def test_what_find_lr_prints_can_be_pasted(trainer: Run, digits: Path, tmp_path:
     assert len(curve["rates"]) == len(curve["losses"])
 
 
+def test_what_find_batch_size_prints_can_be_pasted(trainer: Run, digits: Path) -> None:
+    """Its standard output is an option of train's; the table of what was tried is beside it."""
+    options = ("--data", digits, "--set", "net_arch=[]", "--memory-gb", "8", "--to", "64")
+    found = trainer("find-batch-size", *options)
+    assert found.returncode == 0, found.stderr
+    params, _ = read_params(None, [found.stdout.split()[1]])
+    assert params["batch_size"] in {16, 32, 64}
+    lines = found.stderr.splitlines()
+    table = lines[lines.index("batch size  images/s  memory") + 1 :]
+    assert [line.split()[0] for line in table[:3]] == ["16", "32", "64"]
+    assert table[3].endswith("the budget is 8.00 GB")
+
+
 def test_a_file_that_is_no_image_gets_a_row_and_an_exit_code(
     trainer: Run, digits: Path, tmp_path: Path
 ) -> None:
