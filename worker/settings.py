@@ -110,7 +110,7 @@ class Settings(BaseModel):
     max_image_pixels: PositiveInt = 16_000_000
     """Height times width of one image, and in sum of the images of one message."""
     serving_batch_size: PositiveInt = 256
-    serving_within_s: Annotated[float, Field(ge=0)] = 0.002
+    serving_within_s: Annotated[float, Field(ge=0)] = 0.0
     """How long a batch that is not full waits for more images."""
     serving_threads: PositiveInt = os.cpu_count() or 2
     """Of the processor, for the model."""
