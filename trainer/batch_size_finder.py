@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from trainer.errors import ParamsError, TrainerError
-from trainer.memory import Memory, memory_of
+from trainer.footprint import Memory, memory_of
 from trainer.params import Params
 from trainer.trial import Trial, trial
 

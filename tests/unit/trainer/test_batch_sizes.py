@@ -8,7 +8,7 @@ import torch
 
 from trainer import ParamsError, TrainerError, find_batch_size
 from trainer.batch_size_finder import Measured, Search
-from trainer.memory import HostMemory, cgroups_left
+from trainer.footprint import HostMemory, cgroups_left
 
 MB = 10**6
 
