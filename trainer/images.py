@@ -13,6 +13,7 @@ import os
 import stat
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,8 @@ from trainer.errors import DataError
 from trainer.labels import Table
 
 FORMAT = "1"
-RELEASE_AFTER_BYTES = 256 * 2**20
+SMALL_BYTES = 256 * 2**20
+"""A map up to this size may be in memory as a whole."""
 STALE_AFTER_S = 3600.0
 
 
@@ -35,29 +37,33 @@ class ImageMap:
     Args:
         path: A file of exactly `n * height * width * channels` bytes.
         shape: `(n, height, width, channels)`.
+
+    Attributes:
+        array: The mapped file.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.array: Image = np.frombuffer(self._map, dtype=np.uint8).reshape(shape)
-        self._image_bytes = self.array[0].nbytes
-        self._touched = 0
+        self._descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._descriptor)
+        mapped = mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+        self.array: Image = np.frombuffer(mapped, dtype=np.uint8).reshape(shape)
+        self._is_small = self.array.nbytes <= SMALL_BYTES
 
     def __len__(self) -> int:
         return len(self.array)
 
     def take(self, indices: NDArray[np.int64]) -> Image:
-        """Return copies of some images, and now and then give the map's pages back.
+        """Return copies of some images.
 
-        Pages that were read count as this process's memory until they are given back; the system
-        keeps them in its file cache, so that reading them again is cheap.
+        Those of a large map are read and not touched in memory: pages of the map would count as
+        this process's (Linux maps a few hundred kilobytes around each that is touched), and reading
+        is quicker than that.
         """
-        taken = self.array[indices]
-        self._touched += max(len(indices) * self._image_bytes, len(indices) * mmap.PAGESIZE)
-        if self._touched > RELEASE_AFTER_BYTES and hasattr(self._map, "madvise"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
+        if self._is_small:
+            return self.array[indices]
+        taken = np.empty((len(indices), *self.array.shape[1:]), dtype=np.uint8)
+        for row, index in zip(taken, indices.tolist(), strict=True):
+            os.preadv(self._descriptor, [row], index * row.nbytes)
         return taken
 
 

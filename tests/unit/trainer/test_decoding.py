@@ -11,11 +11,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.unit.trainer.diary import Diary
 from tests.unit.trainer.test_data import findings, write
 from trainer import Params, fit, train
 from trainer import decoding as decoding_module
+from trainer import images as images_module
 from trainer.decoding import read_image
 from trainer.splits import open_split, open_splits
 
@@ -171,6 +173,19 @@ def test_what_a_killed_process_left_is_removed_when_it_is_old(
         os.utime(folder / name, (time.time() - age_s,) * 2)
     open_split(Params.validate_all(small), "train", tmp_path)
     assert [name for name in left_in(tmp_path) if name.startswith("b")] == ["building-young"]
+
+
+def test_a_large_map_is_read_and_gives_the_same_images(
+    tmp_path: Path, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any order and more than once, without touching the map in memory."""
+    write(tmp_path / "train", ["0", "1"] * 20)
+    rows = torch.tensor([39, 0, 7, 7, 20])
+    whole = open_split(Params.validate_all(small), "train", tmp_path)
+    monkeypatch.setattr(images_module, "SMALL_BYTES", 0)
+    large = open_split(Params.validate_all(small), "train", tmp_path)
+    large.images.array = large.images.array[:0]
+    assert torch.equal(whole.pixels(rows), large.pixels(rows))
 
 
 def test_a_pipe_among_the_images_is_an_error_and_not_waited_for(
