@@ -142,13 +142,18 @@ class Dispensable(Observer):
     """Lets a run go on without an observer that cannot write its files (a full disk, say).
 
     Args:
-        observer: Told of everything until its first `OSError`, which is logged as an error.
+        observer: Told of everything until its first `OSError`, which is logged as an error; it is
+            closed then.
         name: What it writes, for the log.
     """
 
     def __init__(self, observer: Observer, name: str) -> None:
         self._observer: Observer | None = observer
         self._name = name
+
+    def on_decoding(self, done: int, total: int) -> None:
+        """Pass it on."""
+        self._tell("on_decoding", done, total)
 
     def on_start(self, started: Started) -> None:
         """Pass it on."""
@@ -175,10 +180,20 @@ class Dispensable(Observer):
         self._tell("close")
 
     def _tell(self, method: str, *told: object) -> None:
-        if self._observer is None:
+        observer = self._observer
+        if observer is None:
             return
         try:
-            getattr(self._observer, method)(*told)
+            getattr(observer, method)(*told)
         except OSError as error:
             self._observer = None
             logger.error("%s: not written any more, the training goes on: %s", self._name, error)  # noqa: TRY400 - the run goes on
+            if method != "close":
+                self._close(observer)
+
+    def _close(self, observer: Observer) -> None:
+        """Let it let go of its files and threads; it may stumble over the same disk again."""
+        try:
+            observer.close()
+        except Exception as error:
+            logger.warning("%s: not closed: %s", self._name, error)
