@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trainer.batch_size_finder import BatchSizes, find_batch_size
     from trainer.checkpoints import Checkpoint, load_checkpoint
     from trainer.classifier import build_classifier
+    from trainer.cross_validation import CrossValidation, cross_validate
     from trainer.dataset import FashionMNIST, get_dataloader
     from trainer.defaults import DEFAULT_PARAMS
     from trainer.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainerError
@@ -29,6 +30,7 @@ __all__ = [
     "BatchSizes",
     "Checkpoint",
     "CheckpointError",
+    "CrossValidation",
     "DataError",
     "DivergedError",
     "EpochReport",
@@ -46,6 +48,7 @@ __all__ = [
     "Started",
     "TrainerError",
     "build_classifier",
+    "cross_validate",
     "evaluate",
     "export",
     "find_batch_size",
@@ -63,6 +66,7 @@ _HOMES = {
     "batch_size_finder": ("BatchSizes", "find_batch_size"),
     "checkpoints": ("Checkpoint", "load_checkpoint"),
     "classifier": ("build_classifier",),
+    "cross_validation": ("CrossValidation", "cross_validate"),
     "dataset": ("FashionMNIST", "get_dataloader"),
     "defaults": ("DEFAULT_PARAMS",),
     "errors": ("CheckpointError", "DataError", "DivergedError", "ParamsError", "TrainerError"),

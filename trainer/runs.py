@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
 from trainer.assembly import Assembly, Steps
 from trainer.checkpoint_folder import CheckpointFolder, writable
 from trainer.classifier import Logits, assemble
+from trainer.decoding import Told
 from trainer.distributed import Group, joined
 from trainer.errors import ParamsError
 from trainer.metrics import ConfusionMeter, ScoreMeter
@@ -20,8 +22,10 @@ from trainer.params import Params
 from trainer.progress import ProgressBar
 from trainer.seeds import set_seeds
 from trainer.signals import Stopped, stop_asked
-from trainer.splits import Split, open_splits
+from trainer.splits import open_splits
 from trainer.steps import ClassifierSteps, TestStep, TrainStep
+
+DataT = TypeVar("DataT")
 
 
 def fit(
@@ -55,31 +59,36 @@ def fit(
     params = Params.validate_all(params)
     logdir = writable(logdir)
     with joined(params.device) as group, stop_asked(should_stop) as stop:
-        if group.size > 1 and params.gradient_accumulation > 1:
-            finding = (
-                "gradient_accumulation: several processes share the batch already; set it to 1"
-            )
-            raise ParamsError("wrong params", [finding])
-        splits = _opened(params, datadir, group, observers, stop)
+        check_together(params, group)
+        splits = opened(partial(open_splits, params, datadir), group, observers, stop)
         if splits is None:
             return _not_started(params, logdir, resume=resume)
-        set_seeds(params.manual_seed)
-        model = assemble(params)
-        steps = ClassifierSteps(params, splits[0].labels)
-        scores = ScoreMeter(params.n_classes, params.metrics)
-        _check_metrics(params, scores.names)
-        meters = {
-            "train_torchmetrics": ConfusionMeter(params.n_classes),
-            "test_torchmetrics": scores,
-        }
-        return Assembly(params, group, logdir, *splits).go(
-            model,
-            Logits(model),
-            Steps(steps.train_step, steps.test_step, meters),
-            observers=observers,
-            resume=resume,
-            should_stop=stop,
-        )
+        run = Assembly(params, group, logdir, *splits)
+        return go_with_defaults(run, observers=observers, resume=resume, should_stop=stop)
+
+
+def go_with_defaults(
+    run: Assembly, *, observers: Sequence[Observer], resume: bool, should_stop: Callable[[], bool]
+) -> FitResult:
+    """Let a run go with a new classifier, the default steps and metrics; the rest is `fit`'s."""
+    params = run.params
+    set_seeds(params.manual_seed)
+    model = assemble(params)
+    steps = ClassifierSteps(params, run.train_split.labels)
+    scores = ScoreMeter(params.n_classes, params.metrics)
+    _check_metrics(params, scores.names)
+    meters = {
+        "train_torchmetrics": ConfusionMeter(params.n_classes),
+        "test_torchmetrics": scores,
+    }
+    return run.go(
+        model,
+        Logits(model),
+        Steps(steps.train_step, steps.test_step, meters),
+        observers=observers,
+        resume=resume,
+        should_stop=should_stop,
+    )
 
 
 def train(  # noqa: PLR0917 - the published signature
@@ -127,7 +136,7 @@ def train(  # noqa: PLR0917 - the published signature
     logdir = writable(logdir)
     watching = [ProgressBar(params.mode)] if observers is None else observers
     with joined(params.device) as group, stop_asked(should_stop) as stop:
-        splits = _opened(params, datadir, group, watching, stop)
+        splits = opened(partial(open_splits, params, datadir), group, watching, stop)
         if splits is None:
             return False
         result = Assembly(params, group, logdir, *splits).go(
@@ -141,13 +150,12 @@ def train(  # noqa: PLR0917 - the published signature
     return result.status == "finished"
 
 
-def _opened(
-    params: Params,
-    datadir: str | Path,
+def opened(
+    open_data: Callable[[Told], DataT],
     group: Group,
     observers: Sequence[Observer],
     should_stop: Callable[[], bool],
-) -> tuple[Split, Split] | None:
+) -> DataT | None:
     """Open the data, or return None, in all processes, when one is asked to stop meanwhile.
 
     Observers are closed where no run follows.
@@ -160,16 +168,16 @@ def _opened(
         for observer in watching:
             observer.on_decoding(done, total)
 
-    splits = None
+    data = None
     with ExitStack() as stack:
         for observer in observers:
             stack.enter_context(closing(observer))
         with group.first_alone_first(), suppress(Stopped):
-            splits = open_splits(params, datadir, tell)
-        if group.any(splits is None):
+            data = open_data(tell)
+        if group.any(data is None):
             return None
         stack.pop_all()
-    return splits
+    return data
 
 
 def _not_started(params: Params, logdir: Path, *, resume: bool) -> FitResult:
@@ -184,6 +192,17 @@ def _not_started(params: Params, logdir: Path, *, resume: bool) -> FitResult:
             last=last.path if last else None,
             metrics=last.metrics if last else {},
         )
+
+
+def check_together(params: Params, group: Group) -> None:
+    """Refuse what several processes cannot do.
+
+    Raises:
+        ParamsError: Accumulated gradients; each process's part of the batch is small already.
+    """
+    if group.size > 1 and params.gradient_accumulation > 1:
+        finding = "gradient_accumulation: several processes share the batch already; set it to 1"
+        raise ParamsError("wrong params", [finding])
 
 
 def _check_metrics(params: Params, names: Collection[str]) -> None:

@@ -139,6 +139,33 @@ def held_out(split: Split, params: Params) -> tuple[Split, Split]:
     return split.part(torch.cat(kept).sort()[0]), split.part(torch.cat(tested).sort()[0])
 
 
+def folds(split: Split, count: int, seed: int) -> list[tuple[Split, Split]]:
+    """Return so many pairs of what to train and what to test on; each image is tested on once.
+
+    The images are dealt out class by class in an order drawn by the seed, so that the folds have
+    as many images, and as many of each class, give or take one.
+
+    Raises:
+        DataError: A class has fewer images than there are folds.
+    """
+    classes = stratified(split.labels, seed)
+    findings = [
+        f"class {split.class_names[index]} has {len(rows)} images, fewer than {count} folds"
+        for index, rows in classes.items()
+        if len(rows) < count
+    ]
+    if findings:
+        raise DataError("folds cannot be made", findings)
+    fold_of = torch.empty(len(split), dtype=torch.int64)
+    fold_of[torch.cat(list(classes.values()))] = torch.arange(len(split)) % count
+    numbers = [fold_of == number for number in range(count)]
+    return [(split.part(_rows(~tested)), split.part(_rows(tested))) for tested in numbers]
+
+
+def _rows(chosen: Tensor) -> Tensor:
+    return chosen.nonzero().flatten()
+
+
 def stratified(labels: Tensor, seed: int) -> dict[int, Tensor]:
     """Return each class's rows in an order drawn by the seed."""
     draws = generator(seed, HELD_OUT)

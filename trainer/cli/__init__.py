@@ -1,5 +1,6 @@
 """The command line: one file a group of commands, put together here."""
 
+from trainer.cli.cross_validate import cross_validate
 from trainer.cli.data import unpack
 from trainer.cli.export import export
 from trainer.cli.find import find_batch_size, find_lr
@@ -10,6 +11,7 @@ from trainer.cli.train import train
 
 for command in (
     train,
+    cross_validate,
     find_lr,
     find_batch_size,
     evaluate,
