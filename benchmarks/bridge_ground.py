@@ -21,12 +21,13 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.pubsub_v1.types import FlowControl
 from google.pubsub_v1 import types
 
+from benchmarks.bridge_arrivals import Arrivals
 from tests.worker_process import ROOT
 from worker.bridge.routes import Route
 
 PROJECT = "my-project"
 DATA = bytes(784)
-TIMEOUT_S = 120.0
+WARM_UP_MESSAGES = 200_000
 PubsubMessage = types.PubsubMessage.pb()
 
 
@@ -42,6 +43,13 @@ class Ground:
         self._channel = grpc.insecure_channel(
             host, options=[("grpc.max_receive_message_length", -1)]
         )
+
+    def warm_up(self, n_messages: int) -> None:
+        """Let Kafka take and give so many messages: a JVM compiles what it runs only by and by."""
+        for _ in range(n_messages // WARM_UP_MESSAGES):
+            topic = self._kafka_topic()
+            self._fill_kafka(topic, WARM_UP_MESSAGES)
+            self._count_kafka(topic, WARM_UP_MESSAGES)
 
     # the contenders: messages a second, from the first at the far end to the last
 
@@ -226,40 +234,6 @@ class Ground:
         finally:
             process.terminate()
             process.wait()
-
-
-class Arrivals:
-    """Counts messages at the far end, and times them from the first to the last."""
-
-    def __init__(self, n_messages: int) -> None:
-        self._n_messages = n_messages
-        self._count = 0
-        self._n_first = 0
-        self._first_at = self._last_at = 0.0
-        self._lock = threading.Lock()
-        self._all = threading.Event()
-
-    @property
-    def are_all(self) -> bool:
-        return self._all.is_set()
-
-    def add(self, n_messages: int) -> None:
-        """Count messages that have come just now."""
-        if not n_messages:
-            return
-        with self._lock:
-            self._last_at = time.perf_counter()
-            if not self._count:
-                self._first_at, self._n_first = self._last_at, n_messages
-            self._count += n_messages
-            if self._count >= self._n_messages:
-                self._all.set()
-
-    def rate(self) -> float:
-        """Wait for the last message, and return messages a second after the first ones."""
-        if not self._all.wait(TIMEOUT_S):
-            raise RuntimeError(f"{self._count} of {self._n_messages} came in {TIMEOUT_S:g} s")
-        return (self._count - self._n_first) / (self._last_at - self._first_at)
 
 
 @contextmanager

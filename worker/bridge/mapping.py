@@ -167,22 +167,30 @@ def native(message: Any, attributes: Mapping[str, str], place: str, hops: str) -
     """Return the Kafka message of one that was born in Pub/Sub."""
     time, name, key = message.publish_time, message.message_id, message.ordering_key
     published, timestamp = publish_time(time.seconds, time.nanos)
-    marks = [
+    headers: list[tuple[str, bytes | None]] = [
         (ORIGIN, f"pubsub/{place}/{name}".encode()),
-        (HOPS, hops.encode()),
+        hops_mark(hops),
         (MESSAGE_ID, name.encode()),
-        (PUBLISH_TIME, published),
+        published,
     ]
     if key:
-        marks.append((ORDERING_KEY, key.encode()))
-    own = [(name, attributes[name].encode()) for name in sorted(attributes)] if attributes else []
-    return KafkaMessage(key.encode() or None, message.data, own + marks, timestamp)
+        headers.append((ORDERING_KEY, key.encode()))
+    if attributes:
+        headers[:0] = [(name, attributes[name].encode()) for name in sorted(attributes)]
+    return KafkaMessage(key.encode() if key else None, message.data, headers, timestamp)
 
 
 @lru_cache(maxsize=1024)
-def publish_time(seconds: int, nanos: int) -> tuple[bytes, int]:
+def hops_mark(hops: str) -> tuple[str, bytes]:
+    """Return the header that says where a message was, which many messages have in common."""
+    return (HOPS, hops.encode())
+
+
+@lru_cache(maxsize=1024)
+def publish_time(seconds: int, nanos: int) -> tuple[tuple[str, bytes], int]:
     """Return a time as a header and in milliseconds; messages of one request have the same."""
-    return b"%d.%09d" % (seconds, nanos), seconds * 1000 + nanos // 1_000_000
+    header = (PUBLISH_TIME, b"%d.%09d" % (seconds, nanos))
+    return header, seconds * 1000 + nanos // 1_000_000
 
 
 def check(timestamp: int | None, headers: Headers) -> None:

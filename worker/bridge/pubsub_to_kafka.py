@@ -85,22 +85,31 @@ class PubSubToKafka:
         self._size = 0
         self._later: list[str] = []
         self._recent = Recent(route.deduplicate)
+        self._stop_at: float | None = None
         self._failure: BaseException | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """Mirror until `stopping` is set, then finish and acknowledge what is under way."""
         self._pull.start()
         try:
-            while not self._pull.is_over:
-                if stopping.is_set():
-                    self._pull.interrupt()
+            while not self._is_finished(stopping):
                 is_busy = self._take()
                 self._turn(0 if is_busy else BUSY_S)
-            self._drain()
         finally:
-            self._pull.close()
+            self._leases.begin(self._pull.close())
             self._give_back()
             self._sink.close()
+
+    def _is_finished(self, stopping: threading.Event) -> bool:
+        """Return whether all is done that is to be done before the stop, for eight seconds."""
+        if not stopping.is_set():
+            return False
+        now = time.monotonic()
+        if self._stop_at is None:
+            self._stop_at = now + DRAIN_S
+            self._pull.interrupt()
+        is_done = self._pull.is_over and not self._leases and self._acks.is_done
+        return is_done or now > self._stop_at
 
     # reading
 
@@ -157,13 +166,6 @@ class PubSubToKafka:
         self.stats.outstanding = len(self._leases)
         if self._failure is not None:
             raise self._failure
-
-    def _drain(self) -> None:
-        """Finish what is under way, for eight seconds."""
-        deadline = time.monotonic() + DRAIN_S
-        while (self._leases or not self._acks.is_done) and time.monotonic() < deadline:
-            self._sink.send(self._unsent)
-            self._turn(BUSY_S)
 
     def _on_mirrored(self, deliveries: Sequence[Delivery]) -> None:
         self._end(deliveries)

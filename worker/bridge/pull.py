@@ -68,7 +68,9 @@ class Pull:
         self._is_ending = threading.Event()
         self._last_call = threading.Timer(STREAM_END_S, self._cancel)
         self._inbox: queue.Queue[Sequence[Any]] = queue.Queue(INBOX)
-        self._thread = threading.Thread(target=self._run, name=f"bridge pull {subscription}")
+        self._thread = threading.Thread(
+            target=self._run, name=f"bridge pull {subscription}", daemon=True
+        )
         self._failure: BaseException | None = None
 
     def start(self) -> None:
@@ -99,16 +101,17 @@ class Pull:
             self._is_ending.set()
             self._last_call.start()
 
-    def close(self) -> None:
-        """End the stream at once; what was not taken comes again when its lease is over."""
+    def close(self) -> list[str]:
+        """End the stream at once; returns the ack ids of what has come and was not taken."""
         self.interrupt()
         self._last_call.cancel()
         self._last_call.join()
-        while self._thread.is_alive():
+        left: list[str] = []
+        while self._thread.is_alive() or not self._inbox.empty():
             self._cancel()
             with suppress(queue.Empty):
-                self._inbox.get(timeout=LOOK_S)
-        self._thread.join()
+                left += [one.ack_id for one in self._inbox.get(timeout=LOOK_S)]
+        return left
 
     def _cancel(self) -> None:
         if self._call is not None:

@@ -49,11 +49,14 @@ class SubscriptionState:
     out: dict[str, tuple[Message, float]] = field(default_factory=dict)
     """What a subscriber has and did not acknowledge yet, with its deadline, by ack id."""
     acked: int = 0
+    _look_at: float = float("inf")
+    """No deadline is earlier; to look at each all the time would slow down the clients."""
     _ids: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def take(self, n_messages: int) -> bytes:
         """Hand out waiting messages, each with an ack id of its own, as a StreamingPullResponse."""
         deadline = time.monotonic() + self.ack_deadline_s
+        self._look_at = min(self._look_at, deadline)
         varint = protobuf.varint
         parts: list[bytes] = []
         for _ in range(min(n_messages, len(self.waiting))):
@@ -78,6 +81,7 @@ class SubscriptionState:
             self.give_back([ack_id for ack_id in ack_ids if ack_id in self.out])
             return
         deadline = time.monotonic() + seconds
+        self._look_at = min(self._look_at, deadline)
         for ack_id in ack_ids:
             if (found := self.out.get(ack_id)) is not None:
                 self.out[ack_id] = (found[0], deadline)
@@ -85,7 +89,10 @@ class SubscriptionState:
     def expire(self) -> None:
         """Take back the messages whose time is over."""
         now = time.monotonic()
+        if now <= self._look_at:
+            return
         self.give_back([ack_id for ack_id, (_, deadline) in self.out.items() if deadline < now])
+        self._look_at = min((deadline for _, deadline in self.out.values()), default=float("inf"))
 
     def give_back(self, ack_ids: Sequence[str]) -> None:
         """Put messages first in the queue again, with those that follow them by ordering key."""

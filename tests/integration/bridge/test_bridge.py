@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -18,6 +19,7 @@ from tests.integration.bridge.mirrored import (
     numbered,
     use_emulator,
 )
+from worker.bridge import pubsub_to_kafka
 from worker.bridge.errors import BridgeError
 from worker.bridge.routes import Route
 from worker.testing import EmbeddedKafka
@@ -147,6 +149,25 @@ async def test_an_outage_of_kafka_is_waited_for(sides: Sides, kafka: EmbeddedKaf
         kafka.broker_up()
         came = await asyncio.to_thread(sides.read_kafka, way.kafka, 2000, 60.0)
     assert sorted({one.value() for one in came}) == values
+
+
+async def test_a_stop_does_not_wait_for_a_kafka_that_is_away(
+    sides: Sides, fake: FakePubSub, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more received than the route may hold it ends in time, and gives back what it has."""
+    monkeypatch.setattr(pubsub_to_kafka, "DRAIN_S", 1.0)
+    monkeypatch.setattr(pubsub_to_kafka, "MAX_OUTSTANDING_BYTES", 1000)
+    way = Inward(sides)
+    async with sides.mirroring(way.route) as bridge:
+        kafka.broker_down()
+        sides.publish(way.topic, [PubsubMessage(data=value) for value in numbered(8000)])
+        (state,) = [one for one in fake.subscriptions.values() if one.waiting or one.out]
+        await eventually("full", lambda: bridge.stats[way.route.name].outstanding >= 1000)
+        await eventually("more", lambda: len(state.out) > 3000)
+        started = time.monotonic()
+    assert time.monotonic() - started < 10.0
+    assert len(state.waiting) >= 4000  # what the stream has not handed over keeps its lease
+    assert len(state.out) + len(state.waiting) == 8000
 
 
 async def test_a_stream_that_is_cut_again_and_again_delivers(
