@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from trainer.architecture import outline
+from trainer.components import first_line
+from trainer.errors import ParamsError
 from trainer.params import Params
 from trainer.transforms import Transforms
 
@@ -63,7 +65,15 @@ def build_classifier(params: Mapping[str, Any] | Params) -> Classifier:
 
 
 def assemble(params: Params) -> Classifier:
-    """Return a new classifier from params that are already known to be right."""
+    """Return a new classifier from params that are already known to be right.
+
+    Raises:
+        ParamsError: There is not the memory for its weights.
+    """
     shape = outline(params.net_arch, Transforms(params).shape_after()).shape
-    layers = nn.Sequential(*(layer.build() for layer in params.net_arch))
-    return Classifier(layers, math.prod(shape), params.n_classes)
+    try:
+        layers = nn.Sequential(*(layer.build() for layer in params.net_arch))
+        return Classifier(layers, math.prod(shape), params.n_classes)
+    except (RuntimeError, MemoryError) as error:
+        finding = f"net_arch: the net cannot be made: {first_line(error)}"
+        raise ParamsError("wrong params", [finding]) from error

@@ -11,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from trainer.errors import DataError
 
 COLUMNS = ("files", "type")
+MOST_DIGITS = 4000
+"""Of a number in a label: Python reads no longer ones (its default), and nobody writes them."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,10 @@ def _label(text: str) -> str:
 
 def natural(label: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key under which numbers in labels count as numbers: `9` before `10`."""
-    if re.fullmatch(r"-?\d+", label):
+    if re.fullmatch(rf"-?\d{{1,{MOST_DIGITS}}}", label):
         return ((0, int(label), ""),)
     return tuple(
-        (0, int(part), "") if part.isdecimal() else (1, 0, part)
+        (0, int(part), "") if part.isdecimal() and len(part) <= MOST_DIGITS else (1, 0, part)
         for part in re.split(r"(\d+)", label)
         if part
     )

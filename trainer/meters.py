@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,8 +40,9 @@ class Averages:
         return together
 
     def means(self) -> dict[str, float]:
-        """Return the means by name, `loss` among them."""
-        return {name: total / self._weights[name] for name, total in self._sums.items()}
+        """Return the means by name, `loss` among them: NaN when every step was skipped."""
+        means = {name: total / self._weights[name] for name, total in self._sums.items()}
+        return means or {"loss": math.nan}
 
     def absorb(self, state: Mapping[str, Any]) -> None:
         """Add what another process has counted."""

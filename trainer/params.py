@@ -23,6 +23,9 @@ from trainer import names
 from trainer.components import Layer, Metric, Schedule, class_of, to_transform
 from trainer.errors import ParamsError
 
+MOST_IMAGES = 2**31 - 1
+"""Of a batch, and of its parts: torch counts no further everywhere."""
+
 
 def default_device() -> str:
     """Return "cuda" where there is one, else "cpu"."""
@@ -79,8 +82,8 @@ class Params(BaseModel):
     KAFKA_HOST: str = Field("embedded", min_length=1, description="brokers, or `embedded`")
     KAFKA_TOPIC: str = Field("images", min_length=1, description="the topic of the images")
 
-    batch_size: int = Field(512, ge=1, description="images a training step")
-    eval_batch_size: int = Field(1, ge=1, description="images an evaluation step")
+    batch_size: int = Field(512, ge=1, le=MOST_IMAGES, description="images a training step")
+    eval_batch_size: int = Field(1, ge=1, le=MOST_IMAGES, description="images an evaluation step")
     image_height: int = Field(28, ge=1, le=65536, description="pixels")
     image_width: int = Field(28, ge=1, le=65536, description="pixels")
     is_image_color: bool = Field(default=False, description="three channels instead of one")
@@ -102,7 +105,7 @@ class Params(BaseModel):
     net_arch: tuple[Layer, ...] = Field(
         default_factory=default_net, description="the layers, in order"
     )
-    n_classes: int = Field(10, ge=2, description="how many classes there are")
+    n_classes: int = Field(10, ge=2, le=65536, description="how many classes there are")
 
     num_epochs: int = Field(1000, ge=1, description="passes over the training images")
     eval_freq: int = Field(5, ge=1, description="evaluate every so many epochs, and after the last")
@@ -113,7 +116,7 @@ class Params(BaseModel):
     optim_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="its keyword arguments, without the learning rate"
     )
-    learning_rate: float = Field(0.1, gt=0, description="at the start")
+    learning_rate: float = Field(0.1, gt=0, le=1e38, description="at the start")
     learning_rate_schedule: tuple[Schedule, ...] = Field(
         default_factory=default_schedule,
         description="several at once; ReduceLROnPlateau gets the evaluation loss",
@@ -147,7 +150,10 @@ class Params(BaseModel):
     compile: bool = Field(default=False, description="torch.compile the net")
     deterministic: bool = Field(default=False, description="only deterministic algorithms")
     gradient_accumulation: int = Field(
-        1, ge=1, description="parts that each batch goes through the net in, to save memory"
+        1,
+        ge=1,
+        le=MOST_IMAGES,
+        description="parts that each batch goes through the net in, to save memory",
     )
     clip_norm: float | None = Field(None, gt=0, description="longest gradient that is let through")
     ema_decay: float | None = Field(

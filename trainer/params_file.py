@@ -23,7 +23,8 @@ def read_params(
             as such, else text; `optim_kwargs.momentum=0.9` sets one entry of a dict.
 
     Raises:
-        ParamsError: The file is neither TOML nor JSON or cannot be read, or a word has no `=`.
+        ParamsError: The file is neither TOML nor JSON or cannot be read, or a word has no
+            `=`, or a value that cannot be read.
     """
     params = _read(file) if file else {}
     sources = dict.fromkeys(params, str(file))
@@ -32,7 +33,11 @@ def read_params(
         if not equals or not name:
             raise ParamsError("wrong params", [f"--set {word}: write it as key=value"])
         key, *path = name.split(".")
-        params[key] = _with(params.get(key), path, _value(text), name)
+        try:
+            params[key] = _with(params.get(key), path, _value(text), name)
+        except (ValueError, RecursionError) as error:  # numbers and nesting beyond all reason
+            finding = f"--set {name[:80]}: {text[:80]!r} cannot be read: {error}"
+            raise ParamsError("wrong params", [finding]) from error
         sources[key] = f"--set {word}"
     return params, sources
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+import math
 import os
+import struct
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedIOBase
 from pathlib import Path
 
 import cv2
@@ -18,6 +21,7 @@ from trainer.errors import DataError, TrainerError
 
 PREFIXES = {"train": ("train",), "test": ("test", "t10k")}
 UBYTE = 0x08
+READ_BYTES = 2**20
 Bytes = NDArray[np.uint8]
 
 
@@ -83,21 +87,31 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
     Raises:
         DataError: It is no gzip, has another magic number, or its length is not what it says.
     """
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with opened(path, "rb") as file:
+            return _read_values(path, file, dimensions)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError("bad data", [f"{path} is damaged or no gzip file: {error}"]) from error
+
+
+def _read_values(path: Path, file: BufferedIOBase, dimensions: int) -> Bytes:
+    """Read the header and no more values than it promises: a small gzip file can hold terabytes."""
     magic = bytes([0, 0, UBYTE, dimensions])
-    if data[:4] != magic:
-        text = f"{path} starts with {data[:4].hex(' ') or 'nothing'}, not {magic.hex(' ')}"
+    header = file.read(4 + 4 * dimensions)
+    if header[:4] != magic:
+        text = f"{path} starts with {header[:4].hex(' ') or 'nothing'}, not {magic.hex(' ')}"
         raise DataError("bad data", [f"{text}: no idx file of {dimensions} dimension(s)"])
-    start = 4 + 4 * dimensions
-    shape = [int(size) for size in np.frombuffer(data[4:start][: (len(data) - 4) // 4 * 4], ">u4")]
-    expected = int(np.prod([1, *shape], dtype=object))
-    if len(shape) != dimensions or len(data) - start != expected:
-        text = f"{path} has {max(len(data) - start, 0)} values, but its header says {shape}"
+    shape = [size for (size,) in struct.iter_unpack(">I", header[4 : len(header) // 4 * 4])]
+    expected = math.prod(shape) if len(shape) == dimensions else 0
+    data = bytearray()
+    while len(data) <= expected and (more := file.read(READ_BYTES)):
+        data += more
+    if len(shape) != dimensions or len(data) != expected:
+        values = f"{len(data)} values" if len(data) <= expected else "more values"
+        text = f"{path} has {values}, but its header says {shape}"
         raise DataError("bad data", [f"{text}: the file is cut short or damaged"])
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _read_split(source: Path, kind: str) -> tuple[Bytes, Bytes]:
