@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from trainer.compilation import compile_net
 from trainer.distributed import Group
 from trainer.guard import Guard
 from trainer.params import Params
@@ -42,12 +43,15 @@ def ready(params: Params, model: nn.Module, net: nn.Module, group: Group) -> Ite
         model: What is trained; it is moved in place.
         net: What the steps get: the model, or what wraps it.
         group: The processes that train it together.
+
+    Raises:
+        ParamsError: The net is to be compiled, and there is no compiler.
     """
     with ExitStack() as stack:
         _place(model, params)
         stack.enter_context(applied(net, params.precision, params.device))
         if params.compile:
-            net.compile()
+            compile_net(net, params.device)
         optim = params.optim_class(
             model.parameters(), lr=params.learning_rate, **params.optim_kwargs
         )

@@ -80,6 +80,22 @@ def test_what_find_batch_size_prints_can_be_pasted(trainer: Run, digits: Path) -
     assert table[3].endswith("the budget is 8.00 GB")
 
 
+def test_cross_validate_prints_each_fold_and_their_spread(
+    trainer: Run, digits: Path, tmp_path: Path
+) -> None:
+    """A column a fold, mean and standard deviation, the same as in folds.json."""
+    options = ("--data", digits, *FAST, "--set", "net_arch=[]", "--folds", "2")
+    done = trainer("cross-validate", *options)
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert lines["metric"].split() == ["metric", "fold", "1", "fold", "2", "mean", "±", "std"]
+    written = json.loads((tmp_path / "logs/folds.json").read_text())
+    values = [one["metrics"]["accuracy"] for one in written["done"]]
+    values += [written["mean"]["accuracy"], written["std"]["accuracy"]]
+    assert lines["accuracy"].replace("±", "").split()[1:] == [f"{one:.4f}" for one in values]
+    assert "finished after 2 of 2 folds" in done.stdout
+
+
 def test_a_file_that_is_no_image_gets_a_row_and_an_exit_code(
     trainer: Run, digits: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,43 @@
+"""`compile`: the net is compiled, trains as it does without, and says what it needs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.trainer.conftest import Run
+
+OPTIONS = ("--set", "net_arch=[]", "--set", "num_epochs=3", "--set", "eval_freq=3")
+OPTIONS += ("--set", "batch_size=100", "--set", "eval_batch_size=100", "--set", "device=cpu")
+OPTIONS += ("--set", "precision=float32", "--set", "flip_images=false")
+
+
+def test_a_compiled_net_trains_as_the_plain_one(
+    trainer: Run, digits: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Inductor has made machine code for it, and the losses are the same within rounding."""
+    environment["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "compiled")
+    losses = {}
+    for word in ("false", "true"):
+        done = trainer(
+            "train", "--data", digits, "--logs", word, *OPTIONS, "--set", f"compile={word}"
+        )
+        assert done.returncode == 0, done.stderr
+        assert any((tmp_path / "compiled").rglob("*.so")) == (word == "true")
+        lines = (tmp_path / word / "history.jsonl").read_text().splitlines()
+        losses[word] = [json.loads(line)["train_loss"] for line in lines]
+    assert losses["true"] == pytest.approx(losses["false"], rel=1e-4)
+    assert losses["true"][2] < 0.9 * losses["true"][0]
+
+
+def test_without_a_compiler_compile_is_a_wrong_param(
+    trainer: Run, digits: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Before the first step, in one message that names the key and what to install."""
+    environment["PATH"] = str(tmp_path)
+    environment.pop("CXX", None)
+    done = trainer("train", "--data", digits, *OPTIONS, "--set", "compile=true")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "compile: torch.compile needs a C++ compiler" in done.stderr
+    assert "install g++" in done.stderr
+    assert not (tmp_path / "logs").exists()
