@@ -16,6 +16,7 @@ from trainer.dataset import Batches
 from trainer.distributed import Group
 from trainer.ema import Ema
 from trainer.guard import Guard
+from trainer.memory import keep_freed
 from trainer.meters import Averages, Collection
 from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Started, Tested
 from trainer.params import Params
@@ -78,6 +79,7 @@ class Run:
 
     def go(self) -> FitResult:
         """Train until the last epoch is done, nothing more is to be expected, or asked to stop."""
+        keep_freed()
         self._tell_start()
         while self.position.epoch < self.params.num_epochs and not self.stopping.is_over:
             started = time.perf_counter()

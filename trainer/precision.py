@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from trainer.elu import quick_elu
+
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -34,11 +36,12 @@ def applied(net: nn.Module, precision: str, device: str) -> Iterator[None]:
     and the module stays the object that it was.
     """
     dtype = DTYPES.get(chosen(precision, device))
-    if dtype is None:
-        yield
-        return
-    net.forward = torch.autocast(torch.device(device).type, dtype)(net.forward)
-    try:
-        yield
-    finally:
-        del net.forward
+    with quick_elu(net):
+        if dtype is None:
+            yield
+            return
+        net.forward = torch.autocast(torch.device(device).type, dtype)(net.forward)
+        try:
+            yield
+        finally:
+            del net.forward

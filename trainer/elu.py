@@ -1,0 +1,58 @@
+"""ELU by way of `exp`: torch's own goes by `expm1`, which AVX-512 makes slow.
+
+With AVX-512 torch 2.14 takes 2.9 ms for the ELU of 128 images' first layer, with AVX2 0.8 ms; in
+the published net that is a fifth of a training step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def quick_elu(net: nn.Module) -> Iterator[None]:
+    """Let a module's ELU layers take the quicker way while the context lasts.
+
+    The figures are torch's within rounding. Layers with another alpha than 1 stay as they are.
+    """
+    with ExitStack() as stack:
+        if torch.backends.cpu.get_cpu_capability() == "AVX512":
+            for layer in net.modules():
+                if type(layer) is nn.ELU and layer.alpha == 1:
+                    layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
+                    stack.callback(delattr, layer, "forward")
+        yield
+
+
+def elu(x: Tensor) -> Tensor:
+    """Return x where it is positive, else exp(x) - 1, computed in float32."""
+    low = x.float().clamp_(max=0) if x.itemsize < 4 else x.clamp(max=0)
+    return torch.maximum(x, low.exp_().sub_(1).to(x.dtype))  # exp(x) - 1 is never below x
+
+
+class Elu(torch.autograd.Function):
+    """`elu` with torch's own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return `elu(x)`."""
+        ctx.save_for_backward(x)
+        return elu(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Return the gradient by x."""
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.elu_backward(gradients[0], 1, 1, 1, False, x)  # noqa: FBT003 - torch's
+
+
+def _forward(layer: nn.ELU, x: Tensor) -> Tensor:
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return nn.ELU.forward(layer, x)
+    return Elu.apply(x) if torch.is_grad_enabled() else elu(x)
