@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.bench import Benchmark
-from benchmarks.stage import setting
+from benchmarks.settings import setting
 from tests.acceptance.chaos.faults import IN_FLIGHT, Verdict, keep_alive, kills, ordeal
 from tests.acceptance.chaos.models import read_images, train_models
 from tests.brokers import RealKafka, real_kafka

@@ -20,13 +20,13 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.bench import Benchmark
 from benchmarks.predict import contenders
+from benchmarks.settings import setting
 from benchmarks.stage import (
     PARTITIONS,
     WORKER,
     Contender,
     Stage,
     message,
-    setting,
     stage,
     steady_rate,
 )

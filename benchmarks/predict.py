@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.bench import Benchmark
 from benchmarks.peers.job import PlainModel
+from benchmarks.settings import setting
 from benchmarks.stage import (
     IMAGES_IN_A_BATCH,
     THREADS,
@@ -25,7 +26,6 @@ from benchmarks.stage import (
     Contender,
     Run,
     Stage,
-    setting,
     stage,
 )
 from tests.acceptance.chaos.models import Images

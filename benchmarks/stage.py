@@ -204,11 +204,6 @@ def wait_for_messages(bootstrap: str, topic: str, count: int) -> None:
         consumer.close()
 
 
-def setting(name: str, default: int) -> int:
-    """Return a setting of the benchmarks from the environment, such as DARKROOM_BENCH_ROUNDS."""
-    return int(os.environ.get(f"DARKROOM_BENCH_{name}", str(default)))
-
-
 @contextmanager
 def stage(*jobs: str, n_train: int = 4000) -> Iterator[Stage]:
     """Start a Kafka and train a classifier for each job; the first is deployed."""

@@ -1,0 +1,110 @@
+"""Images a second of a warm epoch: every contender's, in turns, and what is held against what."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bench import Benchmark
+from benchmarks.settings import setting
+from benchmarks.train_turns import Contender, Turns
+from trainer.labels import read_table
+
+ROUNDS = 5
+NEVER = 10**6
+BARE_TARGET, OWN_STEP_TARGET, CHECKPOINT_TARGET = 0.95, 0.9, 0.98
+LIGHTNING_TARGET, REFERENCE_TARGET = 2.0, 2.5
+BASE: dict[str, Any] = {
+    "device": "cpu",
+    "num_epochs": NEVER,
+    "eval_freq": 1,
+    "eval_batch_size": 512,
+    "learning_rate": 0.02,
+    "learning_rate_schedule": [],
+}
+USUAL, REFERENCE = "trainer as it is used", "reference (a PNG a sample)"
+WITH, WITHOUT = "trainer, a checkpoint an epoch", "trainer, no checkpoint"
+
+
+def measure_speed(bench: Benchmark, datadir: Path, folder: Path, batch_size: int) -> None:
+    """Measure everyone at one batch size."""
+    base = {**BASE, "batch_size": batch_size}
+    medians = _measured(bench, [*_bare(base), *_peers(base)], datadir, folder)
+    lightning = {name: value for name, value in medians.items() if name.startswith("Lightning")}
+    pairs = [
+        (f"trainer {kind}", f"bare {kind}", OWN_STEP_TARGET if "own" in kind else BARE_TARGET)
+        for kind in ("float32", "bfloat16", "own steps")
+    ]
+    pairs.append((USUAL, REFERENCE, REFERENCE_TARGET))
+    if lightning:
+        pairs.append((USUAL, max(lightning, key=lightning.__getitem__), LIGHTNING_TARGET))
+    for name, over, target in pairs:
+        ratio = medians[name] / medians[over]
+        bench.ratio(f"{name} over {over}, batch {batch_size}", ratio, target)
+
+
+def measure_checkpoints(bench: Benchmark, datadir: Path, folder: Path, batch_size: int) -> None:
+    """Measure what a checkpoint an epoch costs; no evaluation, which would save the best ones."""
+    base = {**BASE, "batch_size": batch_size, "eval_freq": NEVER}
+    pair = [
+        Contender(WITHOUT, "library", {**base, "save_freq": NEVER}),
+        Contender(WITH, "library", {**base, "save_freq": 1}),
+    ]
+    medians = _measured(bench, pair, datadir, folder, turns=4)
+    ratio = medians[WITH] / medians[WITHOUT]
+    bench.ratio(f"{WITH} over none, batch {batch_size}", ratio, CHECKPOINT_TARGET)
+
+
+def _bare(base: dict[str, Any]) -> list[Contender]:
+    """Return the bare loops, over tensors that are ready, and the trainer without transforms."""
+    ready = {**base, "flip_images": False}
+    return [
+        Contender(f"{name} {kind}", module, {**ready, "precision": precision}, own_steps=own)
+        for kind, precision, own in (
+            ("float32", "float32", False),
+            ("bfloat16", "bfloat16", False),
+            ("own steps", "float32", True),
+        )
+        for name, module in (("bare", "bare"), ("trainer", "library"))
+    ]
+
+
+def _peers(base: dict[str, Any]) -> list[Contender]:
+    """Return the usual ways to train, with the published flips; who is not installed does not."""
+    found = [Contender(USUAL, "library", base), Contender(REFERENCE, "reference", base)]
+    if importlib.util.find_spec("pytorch_lightning"):
+        found += [
+            Contender(f"Lightning {precision}", "lightning", {**base, "precision": precision})
+            for precision in ("float32", "bfloat16")
+        ]
+    return found
+
+
+def _measured(
+    bench: Benchmark,
+    contenders: Sequence[Contender],
+    datadir: Path,
+    folder: Path,
+    *,
+    turns: int = 1,
+) -> dict[str, float]:
+    """Let the contenders take turns, after an epoch each to warm up; return medians by name."""
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(Turns(contender, datadir, folder / contender.name))
+            for contender in contenders
+        ]
+        for one in running:
+            one.epoch()
+        images = len(read_table(datadir / "train").files)
+        rates = {contender.name: list[float]() for contender in contenders}
+        for _ in range(setting("ROUNDS", ROUNDS) * turns):
+            for one in running:
+                rates[one.name].append(images / one.epoch())
+    for name, samples in rates.items():
+        bench.row(f"{name}, batch {contenders[0].params['batch_size']}", "images/s", samples)
+    return {name: statistics.median(samples) for name, samples in rates.items()}
