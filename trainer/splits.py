@@ -113,10 +113,22 @@ def open_splits(params: Params, datadir: str | Path, told: Told = ignore) -> tup
             findings.update(dict.fromkeys(error.findings))
     if len(opened) == 1 and not (Path(datadir) / "test").exists():
         findings["or hold out some of the training images, say validation_split=0.2"] = None
+    if len(opened) == 2:
+        findings.update(dict.fromkeys(_never_seen(opened[0], opened[1], datadir)))
     if findings:
         raise DataError(f"the data in {datadir} cannot be used", list(findings))
     train, test = opened
     return train, test
+
+
+def _never_seen(train: Split, test: Split, datadir: str | Path) -> list[str]:
+    """Return a finding for every class that is tested and has no image to learn it from."""
+    lacking = set(test.labels.tolist()) - set(train.labels.tolist())
+    return [
+        f"{Path(datadir) / 'test'} has images of the class {train.class_names[index]}, of which "
+        f"{Path(datadir) / 'train'} has none"
+        for index in sorted(lacking)
+    ]
 
 
 def held_out(split: Split, params: Params) -> tuple[Split, Split]:

@@ -57,6 +57,25 @@ def test_when_all_images_have_another_shape_the_params_to_set_are_named(
     assert findings(small, tmp_path)[0].endswith(remedy)
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "expected"),
+    [
+        (["0", "1", "3"], ["0", "2", "7"], ["class 2, of which", "class 7, of which"]),
+        (["bag", "boot"], ["bag", "shirt"], ["has the label 'shirt', which is no class"]),
+    ],
+)
+def test_a_class_that_is_tested_and_never_trained_is_named(
+    tmp_path: Path, small: dict[str, Any], train: list[str], test: list[str], expected: list[str]
+) -> None:
+    """Numbers below n_classes are classes without occurring, and still need images to learn."""
+    write(tmp_path / "train", train)
+    write(tmp_path / "test", test)
+    n_classes = 10 if train[0].isdecimal() else 2
+    found = findings({**small, "n_classes": n_classes}, tmp_path)
+    assert len(found) == len(expected)
+    assert all(text in finding for text, finding in zip(expected, found, strict=True))
+
+
 def test_spaces_in_the_header_do_not_matter(tmp_path: Path, small: dict[str, Any]) -> None:
     """`files, type` is the same header as `files,type`."""
     table = write(tmp_path / "train", ["0", "1"]) / "info.csv"
