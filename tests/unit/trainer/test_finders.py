@@ -44,6 +44,17 @@ def test_the_rates_grow_exponentially_until_the_loss_diverges(
     assert all(map(math.isfinite, found.losses))
 
 
+def test_the_loss_falls_fastest_at_the_suggestion(digits: Path, small: dict[str, Any]) -> None:
+    """No other rate has a steeper fall of the smoothed loss, but for the first and last few."""
+    found = find_learning_rate(small, digits)
+    at = min(range(len(found.rates)), key=lambda one: abs(found.rates[one] - found.suggestion))
+    falls = {
+        one: found.smoothed[one - 1] - found.smoothed[one + 1]
+        for one in range(10, len(found.rates) - 5)
+    }
+    assert falls[at] == max(falls.values()) > 0
+
+
 def test_the_first_steps_are_those_of_a_training(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
