@@ -93,6 +93,7 @@ def test_a_stopped_cross_validation_goes_on_with_what_is_not_done(
     assert (stopped.status, len(stopped.folds), stopped.std) == ("stopped", 1, {})
     resumed = cross_validate(small, digits, tmp_path / "cut", 3, observers=[second], resume=True)
     assert resumed == expected
+    assert [one.resumed for one in second.of(Started)] == [True, False]  # of folds 2 and 3
     losses = [[page.loss for page in diary.of(BatchReport)] for diary in (whole, first, second)]
     assert losses[0] == losses[1] + losses[2]
     again = cross_validate(small, digits, tmp_path / "cut", 3, resume=True)
