@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -32,12 +33,23 @@ class Swaps:
     """The same while models were swapped."""
     wrong_names: int
     """Predictions with scores that the model they name does not give."""
-    order_of_models: dict[int, list[str]]
-    """By partition the models, each as often as it took over."""
+    order: dict[int, list[int]]
+    """By partition which swap's model took over one after the other; 0 is the model before all."""
 
     @property
     def delay_ms(self) -> float:
         return max(0.0, self.swap_gap_ms - self.steady_gap_ms)
+
+    def out_of_order(self) -> dict[int, list[int]]:
+        """Return the partitions where a model comes after a later one.
+
+        A partition leaves out a swap that none of its images came in.
+        """
+        return {
+            partition: order
+            for partition, order in self.order.items()
+            if order != sorted(set(order))
+        }
 
 
 def swap_under_load(
@@ -48,6 +60,8 @@ def swap_under_load(
     per_s: float,
 ) -> Swaps:
     """Swap between the models so many times while images wait to be classified.
+
+    Each swap has a job of its own, a copy of one of the two: its predictions tell it from others.
 
     Args:
         deployment: It serves the first of the models.
@@ -71,8 +85,10 @@ def swap_under_load(
         time.sleep(STEADY_S)
         swaps_begin = time.time()
         for number in range(1, count + 1):
-            checkpoint = best_of(jobs[number % len(jobs)])
-            name = client.command("reload-checkpoint", checkpoint=checkpoint)
+            original = jobs[number % len(jobs)]
+            job = f"{original}-{number}"
+            shutil.copytree(deployment.logdir / original, deployment.logdir / job)
+            name = client.command("reload-checkpoint", checkpoint=best_of(job))
             client.event("reloaded", id=name)
         swaps_end = time.time()
         n_sent = load.stop()
@@ -85,7 +101,7 @@ def swap_under_load(
         longest_gap_ms(account, begin, swaps_begin),
         longest_gap_ms(account, swaps_begin, swaps_end),
         wrong_names(account, scores),
-        order_of_models(account),
+        order_of_swaps(account),
     )
 
 
@@ -102,17 +118,18 @@ def wrong_names(account: Account, scores: dict[str, NDArray[np.float32]]) -> int
         abs(float(known[int(one.id) % len(known)][one.index]) - one.confidence) > CLOSE
         for one in account.answers
         if one.model
-        for known in [scores[one.model]]
+        for known in [scores[one.model.partition("-")[0]]]
     )
 
 
-def order_of_models(account: Account) -> dict[int, list[str]]:
-    """Return by partition which models took over one after the other."""
-    found: dict[int, list[str]] = defaultdict(list)
+def order_of_swaps(account: Account) -> dict[int, list[int]]:
+    """Return by partition which swap's model took over one after the other."""
+    found: dict[int, list[int]] = defaultdict(list)
     for one in account.answers:
-        partition = one.place[1]
-        if one.model and found[partition][-1:] != [one.model]:
-            found[partition].append(one.model)
+        if one.model:
+            order, number = found[one.place[1]], int(one.model.partition("-")[2] or 0)
+            if order[-1:] != [number]:
+                order.append(number)
     return dict(found)
 
 
