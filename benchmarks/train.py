@@ -10,8 +10,10 @@ Each contender is a process of its own, and they take turns.
 - Lightning and the reference way flip as published, sample by sample, and so does the trainer
   "as it is used", which has nothing set but batch size, learning rate and an evaluation an epoch.
 
+- Lightning is measured as it comes, in float32, and in bf16-mixed.
+
 DARKROOM_BENCH_PARTS (speed, checkpoints, start, accuracy), DARKROOM_BENCH_BATCHES (128,512),
-DARKROOM_BENCH_ROUNDS, DARKROOM_BENCH_SEEDS and DARKROOM_BENCH_EPOCHS shorten a run.
+DARKROOM_BENCH_ROUNDS and DARKROOM_BENCH_SEEDS shorten a run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What every worker does, each with its own answer."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,7 +39,7 @@ class Worker:
         if path.name == "broken.pt":
             raise trainer.CheckpointError("broken.pt is cut short")
         return SimpleNamespace(
-            name=SimpleNamespace(job=job, epoch=4, sha256=f"hash of {path.name}"),
+            name=SimpleNamespace(job=job, epoch=4, sha256=sha256(path.read_bytes()).hexdigest()),
             form="ten classes",
         )
 
@@ -60,6 +61,9 @@ class Worker:
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Worker:
+    for job in ("a", "b"):
+        (tmp_path / job / "checkpoints").mkdir(parents=True)
+        (tmp_path / job / "checkpoints" / "best.pt").write_text(job)
     return Worker(tmp_path)
 
 
@@ -69,7 +73,7 @@ async def test_a_reload_names_the_model(worker: Worker) -> None:
 
     (event,) = worker.events
     assert (event["event"], event["worker"], event["id"]) == ("reloaded", "worker-1", "r")
-    assert event["model"] == {"job": "a", "epoch": 4, "sha256": "hash of best.pt"}
+    assert event["model"] == {"job": "a", "epoch": 4, "sha256": sha256(b"a").hexdigest()}
     assert event["checkpoint"] == "a/checkpoints/best.pt"
 
 
