@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import os, time
+import itertools, os, time
 from trainer import decoding
-real, read = decoding.read_image, []
+real, turn = decoding.read_image, itertools.count()
 def slowly(*given, **more):
-    read.append(given)
-    if len(read) == 50:
+    if next(turn) == 50:  # several threads read, and one of them is the 50th
         os.kill(os.getpid(), {number})
     time.sleep(0.05)
     return real(*given, **more)
