@@ -75,5 +75,6 @@ def assemble(params: Params) -> Classifier:
         layers = nn.Sequential(*(layer.build() for layer in params.net_arch))
         return Classifier(layers, math.prod(shape), params.n_classes)
     except (RuntimeError, MemoryError) as error:
-        finding = f"net_arch: the net cannot be made: {first_line(error)}"
+        why = first_line(error)
+        finding = f"net_arch: there is not enough memory for the net; make it smaller ({why})"
         raise ParamsError("wrong params", [finding]) from error
