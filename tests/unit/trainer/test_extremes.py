@@ -36,7 +36,7 @@ def test_a_net_without_memory_for_its_weights_is_named() -> None:
         {"class": "torch.nn.Flatten"},
         {"class": "torch.nn.Linear", "kwargs": {"in_features": 784, "out_features": 10**12}},
     ]
-    with pytest.raises(ParamsError, match=r"net_arch: there is not enough memory .* make it smaller"):
+    with pytest.raises(ParamsError, match=r"not enough memory for the net; make it smaller"):
         build_classifier({"net_arch": layers})
 
 
