@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ class CheckpointFolder:
         """The newest checkpoint by epoch and batch, without reading any."""
         numbered = self._numbered()
         return numbered[-1] if numbered else self.best
+
+    def last_written(self) -> Path | None:
+        """Wait for what is being written, and return the newest checkpoint."""
+        wait_for(self._pending)
+        return self.last
 
     def save(self, content: dict[str, Any], *, numbered: bool, is_best: bool) -> None:
         """Begin to write a checkpoint; the content is copied at once and may change afterwards.

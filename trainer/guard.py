@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,15 @@ class Guard:
         self.in_a_row += 1
         return False
 
-    def report(self, loss: float, files: Sequence[str], last_good: Path | None) -> None:
+    def report(
+        self, loss: float, files: Sequence[str], last_good: Callable[[], Path | None]
+    ) -> None:
         """Say that a step was skipped.
 
         Args:
             loss: What the step returned.
             files: The images of its batch, to be named.
-            last_good: The newest checkpoint, to be named.
+            last_good: Finds the newest checkpoint, to be named.
 
         Raises:
             DivergedError: Too many bad steps in a row.
@@ -87,7 +89,7 @@ class Guard:
         if self.in_a_row >= self._most:
             raise DivergedError(
                 f"{self.in_a_row} steps in a row had a loss or gradient that is not finite; "
-                f"the last batch: {shown}; last good checkpoint: {last_good or 'none'}; "
+                f"the last batch: {shown}; last good checkpoint: {last_good() or 'none'}; "
                 "try a lower learning_rate or clip_norm"
             )
 

@@ -125,7 +125,7 @@ class Run:
             if self.guard.passes(loss):
                 self.averages.add(len(batch.y) if batch.share else 0, loss, metrics)
             else:
-                self.guard.report(loss, self._files(batch.indices), self.checkpoints.last)
+                self.guard.report(loss, self._files(batch.indices), self.checkpoints.last_written)
             self.schedules.after_batch()
             at.batch += 1
             at.step += 1

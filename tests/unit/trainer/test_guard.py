@@ -1,12 +1,14 @@
 """Numbers that are not finite: the step is skipped, and in the end the run."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from trainer import DivergedError, fit, load_checkpoint
+from trainer import DivergedError, checkpoint_folder, fit, load_checkpoint
+from trainer.checkpoints import write_checkpoint
 
 
 class Poison:
@@ -44,9 +46,15 @@ def test_a_bad_batch_is_skipped_and_leaves_no_trace(
 
 
 def test_too_many_bad_batches_in_a_row_end_the_run(
-    digits: Path, small: dict[str, Any], tmp_path: Path
+    digits: Path, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the files and the last good checkpoint, which stays good."""
+    """The error names the files and the last good checkpoint, also one that is being written."""
+
+    def write_slowly(*arguments: Any) -> Any:
+        time.sleep(1.0)
+        return write_checkpoint(*arguments)
+
+    monkeypatch.setattr(checkpoint_folder, "write_checkpoint", write_slowly)
     params = {
         **small,
         "num_epochs": 3,
