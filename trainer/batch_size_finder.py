@@ -53,7 +53,8 @@ class BatchSizes:
         measured: One a size, in growing order.
         ended: "memory" when the next size would not fit, "images" when there are too few for it,
             "largest" when the largest that was asked for is done.
-        next_bytes: What the next size is predicted to take at its peak.
+        next_bytes: What the next size takes at its peak: as predicted, or as measured when it was
+            tried and took more than was predicted.
     """
 
     suggestion: int
@@ -128,7 +129,7 @@ def find_batch_size(
         budget_bytes=budget,
         measured=measured,
         ended=done if fits else "memory",
-        next_bytes=search.predicted(2 * last),
+        next_bytes=search.refused_bytes or search.predicted(2 * last),
     )
 
 
@@ -139,12 +140,16 @@ class Search:
         measure: Takes steps of a size.
         budget_bytes: What must not be exceeded.
 
+    Attributes:
+        refused_bytes: What the size that ended the search takes, predicted or measured.
+
     """
 
     def __init__(self, measure: Callable[[int], Measured], budget_bytes: int) -> None:
         self._measure = measure
         self._budget = budget_bytes
         self._found: dict[int, Measured] = {}
+        self.refused_bytes: int | None = None
 
     @property
     def measured(self) -> list[Measured]:
@@ -154,13 +159,16 @@ class Search:
     def go(self, sizes: Sequence[int]) -> bool:
         """Try the sizes in growing order; return whether all of them fit."""
         for size in (*sizes[:1], *sizes):  # the very first steps also load and build what stays
-            if self.predicted(size) > self._budget:
-                return False
-            try:
-                one = self._measure(size)
-            except torch.OutOfMemoryError:  # a GPU's, which hurts nobody
-                return False
-            if one.peak_bytes > self._budget:
+            needed = self.predicted(size)
+            if needed <= self._budget:
+                try:
+                    one = self._measure(size)
+                except torch.OutOfMemoryError:  # a GPU's, which hurts nobody
+                    needed = self._budget + 1
+                else:
+                    needed = one.peak_bytes
+            if needed > self._budget:
+                self.refused_bytes = needed
                 return False
             self._found[size] = one
         return True

@@ -56,6 +56,20 @@ def test_what_would_not_fit_is_never_tried() -> None:
     assert not search.go([2, 4, 8, 16, 32, 64, 128, 256])
     assert tried == [2, 2, 4, 8, 16, 32, 64]
     assert search.predicted(128) > 400 * MB
+    assert search.refused_bytes == search.predicted(128)
+
+
+def test_what_takes_more_than_was_predicted_is_told_as_measured() -> None:
+    """A size that goes beyond the budget against the prediction ends the search, with its peak."""
+
+    def measure(size: int) -> Measured:
+        return Measured(size, 1.0, 100 * MB, (450 if size == 8 else 110) * MB)
+
+    search = Search(measure, 400 * MB)
+    assert not search.go([4, 8, 16])
+    assert [one.batch_size for one in search.measured] == [4]
+    assert search.predicted(8) < 400 * MB
+    assert search.refused_bytes == 450 * MB
 
 
 def test_a_gpu_that_is_full_ends_the_search() -> None:
