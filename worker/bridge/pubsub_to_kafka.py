@@ -120,24 +120,25 @@ class PubSubToKafka:
             return False
         is_idle = not self._leases and self._acks.is_done
         received = self._pull.take(IDLE_S if is_idle else 0)
-        self._leases.begin([one.ack_id for one in received])
         is_choosy = bool(self._route.where) or self._route.deduplicate > 0
+        taken: list[str] = []
         for one in received:
             ack_id, message = one.ack_id, one.message
-            mapped = from_pub_sub(message, self._source_place)
             attributes = message.attributes
+            mapped = from_pub_sub(message, self._source_place)
             if (is_choosy or attributes) and self._has_no_business(attributes, mapped):
                 self._skip(ack_id)
                 continue
+            taken.append(ack_id)
             size = len(mapped.value or b"")
             self._size += size
             self._unsent.append(Delivery(ack_id, mapped, size, message.message_id))
+        self._leases.begin(taken)
         self._sink.send(self._unsent)
         return is_idle or bool(received)
 
     def _skip(self, ack_id: str) -> None:
         self.stats.skipped += 1
-        self._leases.end([ack_id])
         self._acks.add([ack_id])
 
     def _has_no_business(self, attributes: Mapping[str, str], mapped: KafkaMessage) -> bool:

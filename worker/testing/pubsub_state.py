@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -57,15 +58,14 @@ class SubscriptionState:
         """Hand out waiting messages, each with an ack id of its own, as a StreamingPullResponse."""
         deadline = time.monotonic() + self.ack_deadline_s
         self._look_at = min(self._look_at, deadline)
-        varint = protobuf.varint
         parts: list[bytes] = []
         for _ in range(min(n_messages, len(self.waiting))):
             message = self.waiting.popleft()
-            ack_id = f"{self.name}:{next(self._ids)}"
+            ack_id = f"{self.name}:{next(self._ids):012}"  # of one length, so of few heads
             self.out[ack_id] = (message, deadline)
             wire, coded_id = message.wire, ack_id.encode()
-            head = ACK_ID + varint(len(coded_id)) + coded_id + MESSAGE + varint(len(wire))
-            parts += (RECEIVED_MESSAGES, varint(len(head) + len(wire)), head, wire)
+            before, between = received(len(coded_id), len(wire))
+            parts += (before, coded_id, between, wire)
         return b"".join(parts)
 
     def acknowledge(self, ack_ids: Sequence[str]) -> None:
@@ -106,6 +106,15 @@ class SubscriptionState:
             }
         for ack_id in reversed([ack_id for ack_id in self.out if ack_id in again]):
             self.waiting.appendleft(self.out.pop(ack_id)[0])
+
+
+@lru_cache(maxsize=4096)
+def received(id_bytes: int, message_bytes: int) -> tuple[bytes, bytes]:
+    """Return what stands in a response before and after the ack id of a message, by their sizes."""
+    before = ACK_ID + protobuf.varint(id_bytes)
+    between = MESSAGE + protobuf.varint(message_bytes)
+    length = len(before) + id_bytes + len(between) + message_bytes
+    return RECEIVED_MESSAGES + protobuf.varint(length) + before, between
 
 
 @dataclass
