@@ -10,11 +10,13 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from worker.bridge.stats import QUIET_S
+
 __all__ = ["DeadLetter", "DeadLetters", "Kept", "source_of"]
 
 MAX_ERROR_CHARACTERS = 1000
 RETRY_S = 1.0
-CLOSE_S = 5.0
+CLOSE_S = 1.0
 MAX_MESSAGE_BYTES = 100_000_000  # what Kafka takes is Kafka's to say
 TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
 
@@ -76,14 +78,27 @@ class DeadLetters:
         self._topic = topic
         self._producer: Producer | None = None
         self._again: deque[tuple[float, Sending]] = deque()
+        self._progressed_at = 0.0
         self.outstanding = 0
+        self.outstanding_bytes = 0
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong where letters wait and none is kept; empty when nothing is."""
+        quiet_s = time.monotonic() - self._progressed_at
+        if not self.outstanding or quiet_s < QUIET_S:
+            return ""
+        return f"{self.outstanding} dead letters: {self._topic} took none for {quiet_s:.0f} s"
 
     def send(self, letter: DeadLetter, done: Callable[[Kept], None]) -> None:
         """Send a message untouched; `done` is called once it is kept, by `poll`'s thread.
 
         Where the topic has no room for its value, that stays where the headers say.
         """
+        if not self.outstanding:
+            self._progressed_at = time.monotonic()
         self.outstanding += 1
+        self.outstanding_bytes += len(letter.value or b"")
         self._produce(Sending(letter, letter.as_headers(), done))
 
     def poll(self) -> None:
@@ -95,7 +110,7 @@ class DeadLetters:
             self._produce(self._again.popleft()[1])
 
     def close(self) -> None:
-        """Deliver what is still under way, for at most five seconds."""
+        """Forget what is not kept; the routes wait for that before they stop."""
         if self._producer is not None:
             self._producer.flush(CLOSE_S)
             self._producer = None  # its threads and connections end with it
@@ -118,7 +133,9 @@ class DeadLetters:
 
     def _report(self, sending: Sending, error: KafkaError | None, _message: Message | None) -> None:
         if error is None:
+            self._progressed_at = time.monotonic()
             self.outstanding -= 1
+            self.outstanding_bytes -= len(sending.letter.value or b"")
             sending.done(sending.kept)
         elif error.code() == TOO_LARGE and sending.kept is Kept.WHOLE:
             sending.kept = Kept.WITHOUT_VALUE

@@ -152,9 +152,10 @@ class KafkaToPubSub:
 
     def _is_full(self) -> bool:
         """Return whether enough is under way; a consumer that does not read is paused."""
+        lanes, letters = self._lanes, self._dead_letters
         is_full = (
-            self._lanes.outstanding >= MAX_OUTSTANDING
-            or self._lanes.outstanding_bytes >= MAX_OUTSTANDING_BYTES
+            lanes.outstanding + letters.outstanding >= MAX_OUTSTANDING
+            or lanes.outstanding_bytes + letters.outstanding_bytes >= MAX_OUTSTANDING_BYTES
         )
         if not is_full:
             self._full_since = None
@@ -234,7 +235,7 @@ class KafkaToPubSub:
         else:
             self._lanes.retry(batch)
             problem = explain(self._topic, call) if code in NEEDS_PEOPLE else code.name
-            if not self.stats.waiting_for:
+            if not self.stats.problem:
                 logger.warning("route=%s waiting_for=pubsub reason=%s", self._route.name, problem)
             self.stats.trouble(str(problem))
 
@@ -269,21 +270,19 @@ class KafkaToPubSub:
         self._consumer.incremental_unassign(partitions)
 
     def _commit(self, *, is_last: bool = False) -> None:
-        """Commit up to the lowest offset that is not done."""
+        """Commit up to the lowest offset that is not done; only the last time is heard of."""
         moved = {
             partition: window.position
             for partition, window in self._windows.items()
-            if window.position is not None and window.position != self._committed.get(partition)
+            if window.position is not None
+            and (is_last or window.position != self._committed.get(partition))
         }
         if not moved:
             return
         topic = self._route.kafka_topic
         offsets = [TopicPartition(topic, *position) for position in moved.items()]
         try:
-            if is_last:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
-            else:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
+            self._consumer.commit(offsets=offsets, asynchronous=not is_last)  # type: ignore[call-overload]
         except KafkaException as error:
             logger.warning("route=%s commit failed: %s", self._route.name, error)
         else:

@@ -118,7 +118,10 @@ class PubSub:
             for start in range(0, len(ack_ids), EXTEND_IDS)
         ]
         metadata = of(subscription)
-        return [self._extend.future(one, timeout=ASK_S, metadata=metadata) for one in requests]
+        calls = [self._extend.future(one, timeout=ASK_S, metadata=metadata) for one in requests]
+        for call in calls:
+            call.add_done_callback(hold)
+        return calls
 
     def streaming_pull(self, subscription: str, requests: Iterator[Any]) -> Any:
         """Return the responses of a streaming pull; `cancel()` ends it."""
@@ -227,6 +230,10 @@ def explain(path: str, error: Any) -> BridgeError:
             "GOOGLE_APPLICATION_CREDENTIALS to a service account that may use it"
         )
     return BridgeError(f"{path}: Pub/Sub does not answer ({code.name}: {details})")
+
+
+def hold(_call: Any) -> None:
+    """Do nothing; gRPC cancels a call that nobody holds, and holds itself what it is to report."""
 
 
 def of(subscription: str) -> tuple[tuple[str, str], ...]:

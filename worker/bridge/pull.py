@@ -28,6 +28,8 @@ LOOK_S = 0.1
 STREAM_END_S = 1.0
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 5.0
+GOOD_STREAM_S = 0.5
+"""After a stream that lived so long the next one is opened soon: Pub/Sub cuts them as it likes."""
 USUAL_ENDS = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -135,7 +137,7 @@ class Pull:
                 if self._is_ending.is_set():
                     return
                 lived_s = time.monotonic() - opened_at
-                failures = 0 if lived_s > LAST_BACKOFF_S else failures + 1
+                failures = 0 if lived_s > GOOD_STREAM_S else failures + 1
                 self._note_outage(error, failures)
             wait_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(failures, 10))
             self._is_ending.wait(wait_s * random.uniform(0.5, 1.0))  # noqa: S311
@@ -165,10 +167,10 @@ class Pull:
                 yield StreamingPullRequest()
 
     def _note_outage(self, error: Any, failures: int) -> None:
-        if failures <= 1 and not self._stats.waiting_for and error.code() in USUAL_ENDS:
+        if failures <= 1 and not self._stats.problem and error.code() in USUAL_ENDS:
             self._stats.failures += 1
             return
         problem = explain(self._subscription, error)
-        if not self._stats.waiting_for:
+        if not self._stats.problem:
             logger.warning("from=%s waiting_for=pubsub reason=%s", self._subscription, problem)
         self._stats.trouble(str(problem))

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 WATCH_S = 1.0
 STALLED_S = 300.0
 STOP_S = 14.0
+DEFAULTS: Mapping[str, Any] = {"log_level": 2, "reconnect.backoff.max.ms": 2000}
+"""A Kafka that is back is found within two seconds; librdkafka's own back-off goes up to ten."""
 GC_OBJECTS = 100_000
 """Messages under way are many objects and no circles; to look for some took a fifth of the time."""
 
@@ -105,6 +107,8 @@ class Bridge(mode.Service):
         self._stalled_s = stalled_s
         self._stopping = threading.Event()
         self._mirrors: dict[str, Mirror] = {}
+        self._dead_letters: dict[str, DeadLetters] = {}
+        self._warned: set[str] = set()
         self._threads: dict[str, threading.Thread] = {}
         self._failures: dict[str, BaseException] = {}
         self._pub_sub: PubSub | None = None
@@ -166,11 +170,21 @@ class Bridge(mode.Service):
             for name, error in self._failures.items():
                 raise BridgeError(f"route {name} failed: {error}") from error
             for name, stats in self.stats.items():
+                stats.stuck = self._dead_letters[name].trouble
+                self._warn(name, stats)
                 if stats.stalled_s() > self._stalled_s:
                     raise BridgeError(
                         f"route {name} has {stats.outstanding} messages under way and got none "
                         f"done for {self._stalled_s:g} s: {stats.waiting_for or 'no answer'}"
                     )
+
+    def _warn(self, name: str, stats: Stats) -> None:
+        """Log once what only this watch finds out; failed requests are logged by the route."""
+        if not stats.waiting_for:
+            self._warned.discard(name)
+        elif not stats.problem and name not in self._warned:
+            self._warned.add(name)
+            logger.warning("route=%s waiting reason=%s", name, stats.waiting_for)
 
     def _run(self, name: str, mirror: Mirror) -> None:
         try:
@@ -181,7 +195,7 @@ class Bridge(mode.Service):
 
     def _prepare(self) -> None:
         self._pub_sub = pub_sub = PubSub(self._credentials_file)
-        config = {"log_level": 2, **self._kafka_config, "bootstrap.servers": self._bootstrap()}
+        config = {**DEFAULTS, **self._kafka_config, "bootstrap.servers": self._bootstrap()}
         partitions, replication = self._new_topics
         cluster = Cluster(config, partitions=partitions, replication=replication)
         steps = []
@@ -198,6 +212,10 @@ class Bridge(mode.Service):
             self._mirrors[route.name] = mirror
         refuse_loops(steps)
 
+    def _letters_of(self, route: Route, config: dict[str, Any]) -> DeadLetters:
+        self._dead_letters[route.name] = letters = DeadLetters(config, self._dead_letters_topic)
+        return letters
+
     def _inward(
         self,
         route: Route,
@@ -213,10 +231,11 @@ class Bridge(mode.Service):
         place = (
             f"pubsub/{pub_sub.topic_of(subscription, create_on=topic if route.create else None)}"
         )
+        dead_letters = self._letters_of(route, config)
         mirror = PubSubToKafka(
             route,
             pub_sub,
-            DeadLetters(config, self._dead_letters_topic),
+            dead_letters,
             kafka_config=config,
             max_message_bytes=max_message_bytes,
             subscription=subscription,
@@ -230,10 +249,11 @@ class Bridge(mode.Service):
     ) -> tuple[Mirror, str]:
         topic = route.topic_path(self._project) or ""
         pub_sub.require_topic(topic, create=route.create)
+        dead_letters = self._letters_of(route, config)
         mirror = KafkaToPubSub(
             route,
             pub_sub,
-            DeadLetters(config, self._dead_letters_topic),
+            dead_letters,
             kafka_config=config,
             group=f"{self._group}-{route.kafka_topic}-{topic.rpartition('/')[2]}",
             source_place=kafka_place,

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, TopicPartition
 
-__all__ = ["Recent", "Stats", "lag_of"]
+__all__ = ["QUIET_S", "Recent", "Stats", "lag_of"]
 
 TROUBLE_S = 90.0
 """What was not met again for so long has passed; requests time out after 60 s."""
+QUIET_S = 3.0
+"""Where work is under way for so long and none is confirmed, the other side takes none. librdkafka
+tries again by itself what a broker refuses for the moment, and says nothing of it."""
 
 
 def lag_of(consumer: Consumer, topic: str, positions: Mapping[int, int]) -> int:
@@ -39,14 +42,24 @@ class Stats:
     """Taken and not confirmed yet."""
     lag: int = 0
     """Messages in Kafka that are still to come; towards Kafka it is not known."""
+    stuck: str = ""
+    """Dead letters that are not kept, so that what stands behind them is not finished either."""
     progressed_at: float = field(default_factory=time.monotonic)
     _problem: str = ""
     _problem_at: float = 0.0
 
     @property
+    def problem(self) -> str:
+        """What a request failed with lately; empty when none did."""
+        return self._problem if time.monotonic() - self._problem_at < TROUBLE_S else ""
+
+    @property
     def waiting_for(self) -> str:
         """What the route waits for at the moment; empty when nothing is wrong."""
-        return self._problem if time.monotonic() - self._problem_at < TROUBLE_S else ""
+        quiet_s = time.monotonic() - self.progressed_at
+        is_quiet = self.outstanding and quiet_s > QUIET_S
+        quiet = f"the other side confirmed nothing for {quiet_s:.0f} s" if is_quiet else ""
+        return self.problem or self.stuck or quiet
 
     def trouble(self, problem: str) -> None:
         """Note that a request has failed, and is to be tried again."""

@@ -10,7 +10,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 import click
@@ -28,6 +28,7 @@ STREAM_MESSAGES = 1000
 IDLE_S = 0.002
 EXPIRY_S = 0.25
 GC_OBJECTS = 100_000
+STORM = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 PublishRequest = types.PublishRequest.pb()
 SerialisedMessages = list_of_bytes(2)
 """The same request with its messages as the bytes that they are."""
@@ -184,31 +185,31 @@ class FakePubSub:
             why = "injected: this message is refused"
         if why is not None:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, why)
-        is_lost = random.random() < faults.publish_error_rate  # noqa: S311 - chance, not secrets
-        if is_lost and random.random() < 0.5:  # noqa: S311
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
-        ids = topic.take(wires, request.messages[0].ordering_key, self._ids)
-        if is_lost:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "injected: answer lost")
+        ordering_key = request.messages[0].ordering_key
+        ids = await storm(
+            faults.publish_error_rate, lambda: topic.take(wires, ordering_key, self._ids), context
+        )
         return types.PublishResponse.pb()(message_ids=ids)
 
     async def _acknowledge(self, request: Any, context: Any) -> Any:
         state = await self._subscription(request.subscription, context)
         if self.faults.acknowledge_delay_s:
             await asyncio.sleep(self.faults.acknowledge_delay_s)
-        if random.random() < self.faults.acknowledge_error_rate:  # noqa: S311
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
-        state.acknowledge(request.ack_ids)
+        rate = self.faults.acknowledge_error_rate
+        await storm(rate, lambda: state.acknowledge(request.ack_ids), context)
         return empty_pb2.Empty()
 
     async def _extend(self, request: Any, context: Any) -> Any:
         state = await self._subscription(request.subscription, context)
-        state.extend(request.ack_ids, request.ack_deadline_seconds)
+        rate, seconds = self.faults.extend_error_rate, request.ack_deadline_seconds
+        await storm(rate, lambda: state.extend(request.ack_ids, seconds), context)
         return empty_pb2.Empty()
 
     async def _streaming_pull(self, requests: Any, context: Any) -> AsyncIterator[bytes]:
         first = await anext(aiter(requests))
         state = await self._subscription(first.subscription, context)
+        if random.random() < self.faults.stream_error_rate:  # noqa: S311 - chance, not secrets
+            await context.abort(random.choice(STORM), "injected: no stream")  # noqa: S311
         if first.stream_ack_deadline_seconds:
             state.ack_deadline_s = first.stream_ack_deadline_seconds
         limit = first.max_outstanding_messages
@@ -255,6 +256,17 @@ class FakePubSub:
         if name not in self.subscriptions:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"Subscription does not exist ({name})")
         return self.subscriptions[name]
+
+
+async def storm(rate: float, do: Callable[[], Any], context: Any) -> Any:
+    """Do what a request asks for, or fail at this rate: before it, or when the answer is lost."""
+    is_lost = random.random() < rate  # noqa: S311
+    if is_lost and random.random() < 0.5:  # noqa: S311
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
+    answer = do()
+    if is_lost:
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "injected: answer lost")
+    return answer
 
 
 def unary(function: Any, request: Any, response: Any) -> Any:

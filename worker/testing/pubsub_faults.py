@@ -19,6 +19,11 @@ class Faults:
     """This share of the publish requests fails with UNAVAILABLE or DEADLINE_EXCEEDED, one half
     of them after their messages were taken, as after a lost answer."""
     acknowledge_error_rate: float = 0.0
+    """The same for acknowledgements."""
+    extend_error_rate: float = 0.0
+    """The same for new deadlines (ModifyAckDeadline)."""
+    stream_error_rate: float = 0.0
+    """This share of the streaming pulls fails with one of the two when it is opened."""
     cut_streams_every_s: float | None = None
     """A streaming pull is ended with UNAVAILABLE when it is this old."""
     acknowledge_delay_s: float = 0.0

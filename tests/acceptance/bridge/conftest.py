@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
+from tests.acceptance.bridge.topics import create
 from tests.brokers import PubSubEmulator, RealKafka, pubsub_emulator, real_kafka
 from tests.integration.bridge.mirrored import Sides, use_emulator
 
@@ -33,8 +32,3 @@ def sides(
     both = Sides(kafka.bootstrap, emulator.host, lambda name: create(kafka.bootstrap, name))
     yield both
     both.close()
-
-
-def create(bootstrap: str, name: str) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(name, 3, 1)])[name].result(30.0)

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
-
+from tests.acceptance.bridge.topics import narrow_topic
 from tests.integration.bridge.mirrored import PubsubMessage, Sides, eventually, numbered
 from worker.bridge.routes import Route
 
 LARGE = b"x" * 200_000
-
-
-def narrow_topic(sides: Sides, **config: str) -> str:
-    """Create a topic that takes 100,000 bytes at most."""
-    name = f"{sides.kafka_topic()}-narrow"
-    settings = {"max.message.bytes": "100000", **config}
-    admin = AdminClient({"bootstrap.servers": sides.bootstrap})
-    admin.create_topics([NewTopic(name, 1, 1, config=settings)])[name].result(30.0)
-    return name
 
 
 async def test_what_kafka_has_no_room_for_is_dead_lettered_alone(sides: Sides) -> None:

@@ -193,6 +193,30 @@ class Sides:
             await bridge.stop()
 
 
+class Outward:
+    """A route from Kafka with a subscription to see what arrives."""
+
+    def __init__(self, sides: Sides, **options: object) -> None:
+        self.kafka = sides.kafka_topic()
+        topic = sides.pub_sub_topic()
+        self.subscription = sides.subscription(topic)
+        self.route = Route.model_validate(
+            {"kafka_topic": self.kafka, "pub_sub_topic": topic, **options}
+        )
+
+
+class Inward:
+    """A route to Kafka."""
+
+    def __init__(self, sides: Sides, **options: object) -> None:
+        self.kafka = sides.kafka_topic()
+        self.topic = sides.pub_sub_topic()
+        subscription = sides.subscription(self.topic)
+        self.route = Route.model_validate(
+            {"kafka_topic": self.kafka, "pub_sub_subscription": subscription, **options}
+        )
+
+
 async def eventually(what: str, check: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + timeout_s

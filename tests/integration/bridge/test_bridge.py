@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -13,69 +12,22 @@ from confluent_kafka import KafkaError
 from tests.integration.bridge.bridge_contract import BridgeContract
 from tests.integration.bridge.mirrored import (
     OUTAGE_S,
+    Inward,
+    Outward,
     PubsubMessage,
     Sides,
     eventually,
     numbered,
-    use_emulator,
 )
 from worker.bridge import pubsub_to_kafka
 from worker.bridge.errors import BridgeError
-from worker.bridge.routes import Route
 from worker.testing import EmbeddedKafka
 from worker.testing.embedded_kafka import ApiKey
 from worker.testing.fake_pubsub import FakePubSub
 
 
-@pytest.fixture
-def kafka() -> Iterator[EmbeddedKafka]:
-    with EmbeddedKafka() as broker:
-        broker.create_topic("dead-letters", 1)
-        yield broker
-
-
-@pytest.fixture
-def fake() -> Iterator[FakePubSub]:
-    with FakePubSub() as server:
-        yield server
-
-
-@pytest.fixture
-def sides(
-    kafka: EmbeddedKafka, fake: FakePubSub, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Sides]:
-    use_emulator(monkeypatch, fake.host)
-    both = Sides(kafka.bootstrap, fake.host, lambda name: kafka.create_topic(name, 3))
-    yield both
-    both.close()
-
-
 class TestOnTheFake(BridgeContract):
     """Every claim of the contract."""
-
-
-class Outward:
-    """A route from Kafka with a subscription to see what arrives."""
-
-    def __init__(self, sides: Sides, **options: object) -> None:
-        self.kafka = sides.kafka_topic()
-        topic = sides.pub_sub_topic()
-        self.subscription = sides.subscription(topic)
-        self.route = Route.model_validate(
-            {"kafka_topic": self.kafka, "pub_sub_topic": topic, **options}
-        )
-
-
-class Inward:
-    """A route to Kafka."""
-
-    def __init__(self, sides: Sides, **options: object) -> None:
-        self.kafka = sides.kafka_topic()
-        self.topic = sides.pub_sub_topic()
-        subscription = sides.subscription(self.topic)
-        self.route = Route.model_validate(
-            {"kafka_topic": self.kafka, "pub_sub_subscription": subscription, **options}
-        )
 
 
 @pytest.mark.parametrize("ordering", ["none", "key"])
@@ -98,22 +50,6 @@ async def test_one_refused_message_is_dead_lettered_alone(
     assert b"refused" in headers["error"]
     if ordering == "key":
         assert [one.data for one in came] == sorted(one.data for one in came)
-
-
-@pytest.mark.parametrize("ordering", ["none", "key"])
-async def test_storms_of_errors_lose_nothing(sides: Sides, fake: FakePubSub, ordering: str) -> None:
-    """With half of all requests failing, half of those after they were taken, all arrive."""
-    way = Outward(sides, ordering=ordering)
-    values = numbered(3000)
-    fake.faults.publish_error_rate = 0.5
-    sides.send(way.kafka, values, key=b"k")
-    async with sides.mirroring(way.route) as bridge:
-        came = await asyncio.to_thread(sides.read_pub_sub, way.subscription, 3000, 60.0)
-        assert bridge.stats[way.route.name].failures > 0 or ordering == "none"
-    assert sorted({one.data for one in came}) == values
-    if ordering == "key":  # repeated at most, never overtaken
-        first = list(dict.fromkeys(one.data for one in came))
-        assert first == values
 
 
 async def test_an_outage_of_pub_sub_is_waited_for(sides: Sides, fake: FakePubSub) -> None:
@@ -168,26 +104,6 @@ async def test_a_stop_does_not_wait_for_a_kafka_that_is_away(
     assert time.monotonic() - started < 10.0
     assert len(state.waiting) >= 4000  # what the stream has not handed over keeps its lease
     assert len(state.out) + len(state.waiting) == 8000
-
-
-async def test_a_stream_that_is_cut_again_and_again_delivers(
-    sides: Sides, fake: FakePubSub
-) -> None:
-    """Streams of 0.2 s, failing and slow acknowledgements: every message arrives."""
-    way = Inward(sides)
-    fake.faults.cut_streams_every_s = 0.2
-    fake.faults.acknowledge_error_rate = 0.3
-    fake.faults.acknowledge_delay_s = 0.05
-    values = numbered(4000)
-    async with sides.mirroring(way.route):
-        for start in range(0, 4000, 500):
-            chunk = values[start : start + 500]
-            sides.publish(way.topic, [PubsubMessage(data=value) for value in chunk])
-            await asyncio.sleep(0.15)
-        came = await asyncio.to_thread(sides.read_kafka, way.kafka, 4000, 60.0)
-    assert sorted({one.value() for one in came}) == values
-    (state,) = [one for one in fake.subscriptions.values() if one.acked]
-    assert (len(state.out), len(state.waiting)) == (0, 0)
 
 
 async def test_second_copies_are_dropped_within_the_window(sides: Sides) -> None:

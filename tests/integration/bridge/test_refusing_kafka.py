@@ -1,0 +1,134 @@
+"""A Kafka that answers and takes nothing for a while: it is waited for, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from tests.integration.bridge.mirrored import (
+    Inward,
+    Outward,
+    PubsubMessage,
+    Sides,
+    eventually,
+    numbered,
+)
+from worker.bridge import dead_letters, kafka_to_pubsub, service, stats
+from worker.testing import EmbeddedKafka
+from worker.testing.embedded_kafka import ApiKey
+from worker.testing.fake_pubsub import FakePubSub
+
+ENOUGH = 10_000
+"""More than the requests that a test can send."""
+
+
+@pytest.fixture(autouse=True)
+def is_soon_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second without an answer is long enough here."""
+    monkeypatch.setattr(stats, "QUIET_S", 0.5)
+    monkeypatch.setattr(dead_letters, "QUIET_S", 0.5)
+    monkeypatch.setattr(service, "WATCH_S", 0.1)
+
+
+def refuse_writes(kafka: EmbeddedKafka) -> None:
+    """Answer as a broker does whose followers are away; a real one needs followers for that."""
+    kafka.push_request_errors(ApiKey.PRODUCE, *[KafkaError.NOT_ENOUGH_REPLICAS] * ENOUGH)
+
+
+def take_writes(kafka: EmbeddedKafka) -> None:
+    kafka.clear_request_errors(ApiKey.PRODUCE)
+
+
+def committed(sides: Sides, way: Outward) -> int:
+    """Return how many messages the route has committed."""
+    group = f"darkroom-bridge-{way.kafka}-{way.route.pub_sub_topic}"
+    consumer = Consumer({"bootstrap.servers": sides.bootstrap, "group.id": group, "log_level": 0})
+    asked = [TopicPartition(way.kafka, number) for number in range(3)]
+    found = consumer.committed(asked, timeout=10.0)
+    consumer.close()
+    return sum(max(one.offset, 0) for one in found)
+
+
+async def test_what_kafka_refuses_for_a_while_arrives_after_it(
+    sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
+) -> None:
+    """It is not acknowledged, 21,000 messages are held at most, and each arrives exactly once."""
+    way, values = Inward(sides), numbered(30_000)
+    (state,) = fake.subscriptions.values()
+    refuse_writes(kafka)
+    async with sides.mirroring(way.route) as bridge:
+        figures = bridge.stats[way.route.name]
+        sides.publish(way.topic, [PubsubMessage(data=value) for value in values])
+        await eventually("waiting", lambda: "confirmed nothing" in figures.waiting_for)
+        assert (figures.mirrored, state.acked) == (0, 0)
+        assert 20_000 <= figures.outstanding <= 21_000
+        take_writes(kafka)
+        came = await asyncio.to_thread(sides.read_kafka, way.kafka, len(values))
+        await eventually("acknowledgements", lambda: state.acked == len(values))
+        assert not figures.waiting_for
+    assert sorted(one.value() for one in came) == values
+
+
+async def test_dead_letters_that_kafka_refuses_keep_the_offset(
+    sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
+) -> None:
+    """From Kafka: the neighbours arrive, nothing is committed past the letters, which are kept."""
+    way, values = Outward(sides), numbered(100)
+    bad = {values[10], values[50]}
+    fake.faults.refuse = lambda message: message.data in bad
+    sides.send(way.kafka, values, partition=0)
+    refuse_writes(kafka)
+    async with sides.mirroring(way.route) as bridge:
+        figures = bridge.stats[way.route.name]
+        came = await asyncio.to_thread(sides.read_pub_sub, way.subscription, 98)
+        await eventually("waiting", lambda: "2 dead letters" in figures.waiting_for)
+        assert (figures.dead_letters, figures.outstanding) == (0, 2)
+        assert committed(sides, way) <= 10
+        take_writes(kafka)
+        letters = await asyncio.to_thread(sides.read_kafka, "dead-letters", 2)
+        await eventually("end", lambda: figures.dead_letters == 2)
+        await eventually("end of waiting", lambda: not figures.waiting_for)
+    assert committed(sides, way) == 100
+    assert {one.data for one in came} == set(values) - bad
+    assert {one.value() for one in letters} == bad
+
+
+async def test_dead_letters_that_kafka_refuses_are_not_acknowledged(
+    sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
+) -> None:
+    """To Kafka: a message stays in Pub/Sub until its letter is kept."""
+    way = Inward(sides)
+    (state,) = fake.subscriptions.values()
+    kafka.push_request_errors(ApiKey.PRODUCE, *[KafkaError.MSG_SIZE_TOO_LARGE] * 2)
+    refuse_writes(kafka)
+    async with sides.mirroring(way.route) as bridge:
+        figures = bridge.stats[way.route.name]
+        sides.publish(way.topic, [PubsubMessage(data=b"refused")])
+        await eventually("waiting", lambda: "1 dead letters" in figures.waiting_for)
+        assert (figures.dead_letters, state.acked, len(state.out)) == (0, 0, 1)
+        take_writes(kafka)
+        (letter,) = await asyncio.to_thread(sides.read_kafka, "dead-letters", 1)
+        await eventually("acknowledgement", lambda: state.acked == 1)
+        await eventually("end of waiting", lambda: not figures.waiting_for)
+    assert letter.value() == b"refused"
+
+
+async def test_dead_letters_that_wait_are_bounded(
+    sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all are refused, and their letters too, the route reads no more than it may hold."""
+    monkeypatch.setattr(kafka_to_pubsub, "MAX_OUTSTANDING", 30)
+    monkeypatch.setattr(kafka_to_pubsub, "READ_MESSAGES", 10)
+    way, values = Outward(sides), numbered(200)
+    fake.faults.refuse = lambda _: True
+    sides.send(way.kafka, values)
+    refuse_writes(kafka)
+    async with sides.mirroring(way.route) as bridge:
+        figures = bridge.stats[way.route.name]
+        await eventually("waiting", lambda: figures.waiting_for)
+        assert 30 <= figures.outstanding < 40
+        take_writes(kafka)
+        letters = await asyncio.to_thread(sides.read_kafka, "dead-letters", len(values))
+    assert {one.value() for one in letters} == set(values)

@@ -1,0 +1,114 @@
+"""A Pub/Sub that fails again and again, in every call: nothing is lost, and all goes on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.integration.bridge.mirrored import (
+    Inward,
+    Outward,
+    PubsubMessage,
+    Sides,
+    eventually,
+    numbered,
+)
+from worker.bridge import lanes, leases, pubsub_to_kafka
+from worker.testing import EmbeddedKafka
+from worker.testing.fake_pubsub import FakePubSub
+
+LEASE_S = 1
+
+
+@pytest.fixture
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease of one second, extended four times in it."""
+    monkeypatch.setattr(pubsub_to_kafka, "LEASE_S", LEASE_S)
+    monkeypatch.setattr(leases, "EXTEND_AFTER_S", 0.2)
+    monkeypatch.setattr(leases, "LOOK_EVERY_S", 0.05)
+
+
+@pytest.mark.parametrize("ordering", ["none", "key"])
+async def test_storms_of_errors_lose_nothing(
+    sides: Sides, fake: FakePubSub, monkeypatch: pytest.MonkeyPatch, ordering: str
+) -> None:
+    """With half of all requests failing, half of those after they were taken, all arrive."""
+    monkeypatch.setattr(lanes, "MAX_MESSAGES", 100)
+    monkeypatch.setattr(lanes, "LAST_BACKOFF_S", 0.2)
+    way = Outward(sides, ordering=ordering)
+    values = numbered(3000)
+    fake.faults.publish_error_rate = 0.5
+    sides.send(way.kafka, values, key=b"k")
+    async with sides.mirroring(way.route) as bridge:
+        came = await asyncio.to_thread(sides.read_pub_sub, way.subscription, 3000, 60.0)
+        assert bridge.stats[way.route.name].failures > 0
+    assert sorted({one.data for one in came}) == values
+    if ordering == "key":  # repeated at most, never overtaken
+        first = list(dict.fromkeys(one.data for one in came))
+        assert first == values
+
+
+@pytest.mark.usefixtures("short_leases")
+async def test_a_storm_in_every_call_of_a_subscription_loses_nothing(
+    sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
+) -> None:
+    """Streams, acknowledgements and new deadlines fail, the next second ends a stream: all arrive.
+
+    Acknowledgements are slow, and so is Kafka. None is left over in the subscription.
+    """
+    way, values = Inward(sides), numbered(4000)
+    (state,) = fake.subscriptions.values()
+    faults = fake.faults
+    faults.stream_error_rate = faults.acknowledge_error_rate = faults.extend_error_rate = 0.5
+    faults.cut_streams_every_s = 1.0
+    faults.acknowledge_delay_s = 0.3
+    kafka.set_rtt_ms(400)  # so long that leases have to be extended
+    async with sides.mirroring(way.route) as bridge:
+        for start in range(0, len(values), 500):
+            chunk = values[start : start + 500]
+            sides.publish(way.topic, [PubsubMessage(data=value) for value in chunk])
+            await asyncio.sleep(0.4)
+        came = await asyncio.to_thread(sides.read_kafka, way.kafka, len(values), 60.0)
+        await eventually("acknowledgements", lambda: not state.out and not state.waiting)
+        assert bridge.stats[way.route.name].failures > 0
+    assert sorted({one.value() for one in came}) == values
+
+
+async def test_a_stream_that_is_cut_again_and_again_delivers(
+    sides: Sides, fake: FakePubSub
+) -> None:
+    """Streams of 0.2 s, failing and slow acknowledgements: every message arrives."""
+    way = Inward(sides)
+    fake.faults.cut_streams_every_s = 0.2
+    fake.faults.acknowledge_error_rate = 0.3
+    fake.faults.acknowledge_delay_s = 0.05
+    values = numbered(4000)
+    async with sides.mirroring(way.route):
+        for start in range(0, 4000, 500):
+            chunk = values[start : start + 500]
+            sides.publish(way.topic, [PubsubMessage(data=value) for value in chunk])
+            await asyncio.sleep(0.15)
+        came = await asyncio.to_thread(sides.read_kafka, way.kafka, 4000, 60.0)
+    assert sorted({one.value() for one in came}) == values
+    (state,) = [one for one in fake.subscriptions.values() if one.acked]
+    assert (len(state.out), len(state.waiting)) == (0, 0)
+
+
+@pytest.mark.usefixtures("short_leases")
+async def test_leases_are_extended_while_kafka_is_away(
+    sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
+) -> None:
+    """For three times a lease, with half of the new deadlines failing: none comes twice."""
+    way, values = Inward(sides), numbered(2000)
+    (state,) = fake.subscriptions.values()
+    fake.faults.extend_error_rate = 0.5
+    async with sides.mirroring(way.route) as bridge:
+        kafka.broker_down()
+        sides.publish(way.topic, [PubsubMessage(data=value) for value in values])
+        await eventually("outstanding", lambda: bridge.stats[way.route.name].outstanding == 2000)
+        await asyncio.sleep(3 * LEASE_S)
+        assert (len(state.out), state.acked) == (2000, 0)
+        kafka.broker_up()
+        came = await asyncio.to_thread(sides.read_kafka, way.kafka, len(values), 60.0)
+    assert sorted(one.value() for one in came) == values
