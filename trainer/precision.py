@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
 
+from trainer.convolution import quick_convolutions
 from trainer.elu import quick_elu
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,10 +37,13 @@ def applied(net: nn.Module, precision: str, device: str) -> Iterator[None]:
     and the module stays the object that it was.
     """
     dtype = DTYPES.get(chosen(precision, device))
-    with quick_elu(net):
+    with ExitStack() as stack:
+        stack.enter_context(quick_elu(net))
         if dtype is None:
             yield
             return
+        if dtype is torch.bfloat16 and has_bfloat16(device):
+            stack.enter_context(quick_convolutions(net))
         net.forward = torch.autocast(torch.device(device).type, dtype)(net.forward)
         try:
             yield
