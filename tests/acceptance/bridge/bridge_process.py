@@ -8,7 +8,12 @@ import signal
 import sys
 
 from worker.bridge.routes import Route
-from worker.bridge.service import bridge_services
+from worker.bridge.service import Bridge, bridge_services
+
+SETTINGS = {
+    "session.timeout.ms": 6000,
+    "group.instance.id": "bridge",  # else the next one waits until a killed one's session is over
+}
 
 
 async def run(bootstrap: str, routes: list[Route]) -> None:
@@ -17,15 +22,24 @@ async def run(bootstrap: str, routes: list[Route]) -> None:
         bootstrap=lambda: bootstrap,
         dead_letters_topic="dead-letters",
         project="my-project",
-        kafka_config={"session.timeout.ms": 6000},
+        kafka_config=SETTINGS,
     )
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await bridge.start()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    say("ready")
+    assert isinstance(bridge, Bridge)
+    (outward,) = [bridge.stats[route.name] for route in routes if not route.is_inward]
+    while not outward.mirrored and not ended.is_set():
+        await asyncio.sleep(0.01)
+    say("mirrors")
     await ended.wait()
     await bridge.stop()
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

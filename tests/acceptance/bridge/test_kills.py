@@ -18,7 +18,7 @@ from worker.bridge.routes import Route
 
 KILLS = int(os.environ.get("DARKROOM_TEST_KILLS", "3"))
 """How often the bridge is killed; 20 in the long form."""
-MESSAGES_A_KILL = 400
+MESSAGES_A_KILL = 600
 CHUNK = 50
 LEASES_S = 60.0
 """After the last kill the streams of the killed end with their deadline of 15 s, and after it the
@@ -45,7 +45,9 @@ def test_kill_9_under_load_loses_nothing_either_way(sides: Sides, tmp_path: Path
     with Load(values, send):
         for number in range(KILLS):
             bridge = start_bridge(sides, routes, log)
-            time.sleep(0.3 + 0.7 * (number % 3))
+            assert bridge.stdout is not None
+            assert bridge.stdout.readline() == b"mirrors\n", log.read_text()[-3000:]
+            time.sleep(0.1 + 0.5 * (number % 3))
             bridge.kill()
             bridge.communicate()
         bridge = start_bridge(sides, routes, log)
@@ -86,7 +88,7 @@ class Load:
 
 
 def start_bridge(sides: Sides, routes: list[Route], log: Path) -> subprocess.Popen[bytes]:
-    """Run a bridge in a process of its own, and wait until it mirrors."""
+    """Run a bridge in a process of its own, and wait until it is ready."""
     program = [sys.executable, "-m", "tests.acceptance.bridge.bridge_process", sides.bootstrap]
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -63,6 +63,7 @@ async def test_an_outage_of_pub_sub_is_waited_for(sides: Sides, fake: FakePubSub
             "waiting", lambda: "UNAVAILABLE" in bridge.stats[out.route.name].waiting_for
         )
         await asyncio.sleep(OUTAGE_S)
+        assert "UNAVAILABLE" in bridge.stats[out.route.name].waiting_for
         assert bridge.stats[out.route.name].outstanding == len(values)
         fake.faults.is_down = False
         sides.publish(into.topic, [PubsubMessage(data=value) for value in values])
@@ -81,6 +82,7 @@ async def test_an_outage_of_kafka_is_waited_for(sides: Sides, kafka: EmbeddedKaf
         sides.publish(way.topic, [PubsubMessage(data=value) for value in values])
         await eventually("outstanding", lambda: bridge.stats[way.route.name].outstanding == 2000)
         await asyncio.sleep(OUTAGE_S)
+        await eventually("waiting", lambda: bridge.stats[way.route.name].waiting_for)
         assert bridge.stats[way.route.name].mirrored == 0
         kafka.broker_up()
         came = await asyncio.to_thread(sides.read_kafka, way.kafka, 2000, 60.0)
