@@ -270,7 +270,7 @@ class KafkaToPubSub:
         self._consumer.incremental_unassign(partitions)
 
     def _commit(self, *, is_last: bool = False) -> None:
-        """Commit up to the lowest offset that is not done; only the last time is heard of."""
+        """Commit up to the lowest offset that is not done; only the last time wait for Kafka."""
         moved = {
             partition: window.position
             for partition, window in self._windows.items()
@@ -295,5 +295,6 @@ class KafkaToPubSub:
 
     def _on_kafka_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the public code
+            if not self.stats.problem:
+                logger.warning("route=%s waiting_for=kafka", self._route.name)
             self.stats.trouble(f"Kafka: {error.str()}")
-            logger.warning("route=%s waiting_for=kafka", self._route.name)

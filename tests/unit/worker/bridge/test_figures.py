@@ -8,7 +8,7 @@ import pytest
 
 from worker.bridge.filter import Filter
 from worker.bridge.metrics import export
-from worker.bridge.stats import TROUBLE_S, Stats
+from worker.bridge.stats import QUIET_S, TROUBLE_S, Stats
 from worker.web.metrics import Metrics
 
 
@@ -36,6 +36,17 @@ def test_trouble_passes_when_it_is_not_met_again(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert stats.waiting_for == ""
     assert stats.stalled_s() == 0
+
+
+def test_work_that_nobody_confirms_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A route waits when its messages are under way for long, though no request has failed."""
+    stats = Stats(outstanding=1)
+    assert stats.waiting_for == ""
+    later = time.monotonic() + QUIET_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert "confirmed nothing for 4 s" in stats.waiting_for
+    stats.progress(1)
+    assert stats.waiting_for == ""
 
 
 @pytest.mark.parametrize(
