@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
@@ -178,6 +177,20 @@ def _follow(group: Group, norm: _BatchNorm, mean: Tensor, variance: Tensor, coun
     norm.running_var.lerp_(variance * whole / max(whole - 1, 1), momentum)
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; each one's gradient is the sum of all of theirs."""
+
+    @staticmethod
+    def forward(_ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Any) -> Any:
+        return _Sum.forward(_ctx, gradients[0])
+
+
 def _summed(value: Tensor) -> Tensor:
-    summed: Tensor = torch.distributed.nn.functional.all_reduce(value)  # type: ignore[no-untyped-call]
+    summed: Tensor = _Sum.apply(value)
     return summed
