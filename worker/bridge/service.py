@@ -27,8 +27,13 @@ logger = logging.getLogger(__name__)
 WATCH_S = 1.0
 STALLED_S = 300.0
 STOP_S = 14.0
-DEFAULTS: Mapping[str, Any] = {"log_level": 2, "reconnect.backoff.max.ms": 2000}
-"""A Kafka that is back is found within two seconds; librdkafka's own back-off goes up to ten."""
+DEFAULTS: Mapping[str, Any] = {
+    "log_level": 2,
+    "reconnect.backoff.max.ms": 2_000,
+    "session.timeout.ms": 10_000,
+}
+"""A Kafka that is back is found within two seconds, and what a killed bridge read is read on after
+ten; librdkafka's own times are up to 10 s and 45 s."""
 GC_OBJECTS = 100_000
 """Messages under way are many objects and no circles; to look for some took a fifth of the time."""
 

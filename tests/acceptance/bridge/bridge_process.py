@@ -29,8 +29,8 @@ async def run(bootstrap: str, routes: list[Route]) -> None:
     await bridge.start()
     say("ready")
     assert isinstance(bridge, Bridge)
-    (outward,) = [bridge.stats[route.name] for route in routes if not route.is_inward]
-    while not outward.mirrored and not ended.is_set():
+    outward = [bridge.stats[route.name] for route in routes if not route.is_inward]
+    while not all(stats.mirrored for stats in outward) and not ended.is_set():
         await asyncio.sleep(0.01)
     say("mirrors")
     await ended.wait()
