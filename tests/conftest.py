@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -13,6 +14,9 @@ pytest.register_assert_rewrite("tests.main_job", "tests.stream_client", "tests.w
 
 GRACE_S = float(os.environ.get("LEAK_GRACE_S", "5"))
 NO_SKIPS = os.environ.get("CI", "").lower() in {"1", "true"}
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def fail_instead_of_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
