@@ -10,6 +10,8 @@ import json
 import os
 import socket
 import struct
+import time
+from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import Self
@@ -24,6 +26,8 @@ __all__ = ["ApiKey", "EmbeddedKafka", "announce", "find", "withdraw"]
 
 ADDRESS_FILE = "broker.json"
 ANSWER_TIMEOUT_S = 1.0
+PAUSE_S = 0.001
+"""Between requests to the mock's thread: one that meets it on its way to sleep waits a second."""
 PRODUCER = 0  # rd_kafka_type_t
 CONF_OK = 0  # rd_kafka_conf_res_t
 
@@ -101,9 +105,9 @@ class EmbeddedKafka:
         if not self._cluster:
             self.stop()
             raise BrokerError(f"librdkafka cannot start {self._brokers} embedded broker(s)")
-        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        self._told(self._library.rd_kafka_mock_group_initial_rebalance_delay_ms, 0)
         for api, version in HIGHEST_VERSION.items():
-            self._library.rd_kafka_mock_set_apiversion(self._cluster, api, 0, version)
+            self._told(self._library.rd_kafka_mock_set_apiversion, api, 0, version)
         mock = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
         self._front = KafkaFront(mock.split(","))
         self._front.start()
@@ -135,42 +139,40 @@ class EmbeddedKafka:
         """
         if partitions < 1:
             raise BrokerError(f"topic {name!r}: {partitions} partitions; it needs 1 or more")
-        error = self._library.rd_kafka_mock_topic_create(
-            self._running(), name.encode(), partitions, 1
-        )
+        error = self._told(self._library.rd_kafka_mock_topic_create, name.encode(), partitions, 1)
         if error != KafkaError.TOPIC_ALREADY_EXISTS:
             check(error, f"cannot create topic {name!r} with {partitions} partitions")
 
     def broker_down(self, broker: int = 1) -> None:
         """Close a broker's connections and refuse new ones until `broker_up`."""
-        error = self._library.rd_kafka_mock_broker_set_down(self._running(), broker)
+        error = self._told(self._library.rd_kafka_mock_broker_set_down, broker)
         check(error, f"cannot take broker {broker} down")
 
     def broker_up(self, broker: int = 1) -> None:
         """Let a broker accept connections again, with all that it knew."""
-        error = self._library.rd_kafka_mock_broker_set_up(self._running(), broker)
+        error = self._told(self._library.rd_kafka_mock_broker_set_up, broker)
         check(error, f"cannot take broker {broker} up")
 
     def set_rtt_ms(self, rtt_ms: int, broker: int = 1) -> None:
         """Delay every answer of a broker by so many milliseconds."""
-        error = self._library.rd_kafka_mock_broker_set_rtt(self._running(), broker, rtt_ms)
+        error = self._told(self._library.rd_kafka_mock_broker_set_rtt, broker, rtt_ms)
         check(error, f"cannot set the round-trip time of broker {broker} to {rtt_ms} ms")
 
     def push_request_errors(self, api: ApiKey, *errors: int) -> None:
         """Answer the next requests of a kind with these errors, one each (`KafkaError.X`)."""
         codes = (ctypes.c_int * len(errors))(*errors)
-        self._library.rd_kafka_mock_push_request_errors_array(
-            self._running(), api, len(errors), codes
-        )
+        self._told(self._library.rd_kafka_mock_push_request_errors_array, api, len(errors), codes)
 
     def clear_request_errors(self, api: ApiKey) -> None:
         """Forget the errors of a kind that no request has met yet."""
-        self._library.rd_kafka_mock_clear_request_errors(self._running(), api)
+        self._told(self._library.rd_kafka_mock_clear_request_errors, api)
 
-    def _running(self) -> int:
+    def _told(self, function: Callable[..., int], *arguments: object) -> int:
+        """Have the mock's thread do something; return its answer."""
         if self._cluster is None:
             raise not_running()
-        return self._cluster
+        time.sleep(PAUSE_S)
+        return function(self._cluster, *arguments)
 
     def _new_client(self) -> int:
         """Return the librdkafka handle that carries the cluster; it connects to nothing."""

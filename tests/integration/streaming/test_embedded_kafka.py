@@ -51,6 +51,15 @@ def test_a_topic_has_the_partitions_that_were_asked_for(kafka: EmbeddedKafka) ->
     assert metadata(kafka) == {"images": 7}
 
 
+def test_a_cluster_is_there_at_once() -> None:
+    """No start waits for the mock's poll of one second, of thirty in a row."""
+    began = time.monotonic()
+    for _ in range(30):
+        with EmbeddedKafka() as cluster:
+            cluster.create_topic("images")
+    assert time.monotonic() - began < 3.0
+
+
 def test_a_topic_needs_a_partition(kafka: EmbeddedKafka) -> None:
     """Zero partitions are refused with the topic's name."""
     with pytest.raises(BrokerError, match="'images': 0 partitions"):
