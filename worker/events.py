@@ -6,30 +6,14 @@ after it never loses the answer.
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-__all__ = ["Events", "Send", "confirmed"]
+__all__ = ["Events", "Send"]
 
 Send = Callable[[bytes, bytes], Awaitable[object]]
 """Sends one message (key, value) and returns when the broker has confirmed it."""
-
-
-class _Topic(Protocol):
-    """The part of a Faust topic that is used here."""
-
-    async def send(self, *, key: Any, value: Any) -> Awaitable[object]: ...
-
-
-def confirmed(topic: _Topic) -> Send:
-    """A `Send` to a Faust topic; `topic.send` alone does not wait for the broker."""
-
-    async def send(key: bytes, value: bytes) -> None:
-        confirmation = await topic.send(key=key, value=value)
-        await confirmation
-
-    return send
 
 
 class Events:

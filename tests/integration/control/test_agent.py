@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from tests.integration.training.rooms import until
 from tests.stream_client import StreamClient
 from worker.control.agent import control_agent
 from worker.control.one_worker import OneWorker
-from worker.events import Events, confirmed
+from worker.events import Events
 from worker.messages import Command
+from worker.publisher import Outgoing, Publisher
 from worker.testing import EmbeddedKafka
 from worker.training.jobs import Ledger, State
 from worker.training.runner import Runner
@@ -43,7 +45,8 @@ class Deployment:
         self.ledger = Ledger(logdir)
         self.client = StreamClient(kafka.bootstrap, self.topic)
 
-    def worker(self) -> AbstractAsyncContextManager[faust.App]:
+    @asynccontextmanager
+    async def worker(self) -> AsyncIterator[faust.App]:
         app = faust.App(
             f"{self.topic}-worker",
             broker=f"kafka://{self.bootstrap}",
@@ -55,19 +58,25 @@ class Deployment:
             broker_commit_interval=0.1,
             web_enabled=False,
         )
-        events = Events(confirmed(app.topic(f"{self.topic}-events", **RAW)), "worker-1")
+        publisher = Publisher(lambda: {"bootstrap.servers": self.bootstrap})
+        events = Events(partial(send, publisher, f"{self.topic}-events"), "worker-1")
         runner = Runner(
             self.ledger, events, send_command=no_command, datadir=self.ledger.logdir
         )  # is not started: jobs stay accepted
         agent = control_agent(OneWorker(self.ledger, events, runner, defaults={}))
         topic = app.topic(f"{self.topic}-control", **RAW)
         app.agent(topic, name="control", supervisor_strategy=mode.CrashingSupervisor)(agent)
-        return faust_app_running(app)
+        async with publisher, faust_app_running(app):
+            yield app
 
     async def events_after(self, last_id: str) -> list[dict[str, Any]]:
         """All events up to that of a last command."""
         await asyncio.to_thread(self.client.event, "rejected", id=last_id)
         return [record.json for record in self.client.reader("events").records]
+
+
+async def send(publisher: Publisher, topic: str, key: bytes, value: bytes) -> None:
+    await publisher.send(Outgoing(topic, key, value))
 
 
 async def no_command(command: Command) -> None:

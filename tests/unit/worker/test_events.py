@@ -1,12 +1,11 @@
-"""Events say what happened, when and where, and are confirmed when `publish` returns."""
+"""Events say what happened, when and where."""
 
-import asyncio
 import json
 import math
 
 import pytest
 
-from worker.events import Events, confirmed
+from worker.events import Events
 
 
 async def test_an_event_names_itself_the_time_and_the_worker() -> None:
@@ -26,40 +25,16 @@ async def test_an_event_names_itself_the_time_and_the_worker() -> None:
 
 async def test_a_figure_that_is_no_number_is_null() -> None:
     """JSON has no NaN; a reader in any language gets null."""
-    events = Events(confirmed(Topic()), "worker-1")
+    events = Events(is_away, "worker-1")
 
     assert json.loads(events.encode("epoch", {"train_loss": math.nan}))["train_loss"] is None
 
 
-class Topic:
-    """A Faust topic as far as sending goes."""
-
-    def __init__(self) -> None:
-        self.confirmation: asyncio.Future[None] = asyncio.Future()
-        self.is_sent = asyncio.Event()
-
-    async def send(self, *, key: bytes, value: bytes) -> "asyncio.Future[None]":
-        self.is_sent.set()
-        return self.confirmation
-
-
-async def test_sending_waits_for_the_confirmation() -> None:
-    """A publish that has returned has arrived; Faust's own send returns before."""
-    topic = Topic()
-    sending = asyncio.create_task(confirmed(topic)(b"key", b"value"))
-    await topic.is_sent.wait()
-    await asyncio.sleep(0)
-    was_done = sending.done()
-    topic.confirmation.set_result(None)
-    await sending
-
-    assert not was_done
-
-
 async def test_a_refusal_of_the_broker_is_raised() -> None:
     """What cannot be delivered is not taken for delivered."""
-    topic = Topic()
-    topic.confirmation.set_exception(OSError("no broker"))
-
     with pytest.raises(OSError, match="no broker"):
-        await Events(confirmed(topic), "worker-1").publish("accepted", key="a")
+        await Events(is_away, "worker-1").publish("accepted", key="a")
+
+
+async def is_away(_key: bytes, _value: bytes) -> None:
+    raise OSError("no broker")
