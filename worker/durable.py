@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["write_durably"]
+__all__ = ["sync_folder", "write_durably"]
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -21,8 +21,13 @@ def write_durably(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new files in a folder last: one is on disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the rename itself
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.durable import write_durably
+from worker.durable import sync_folder, write_durably
 from worker.errors import WorkerError
 
 __all__ = ["Job", "JobDamaged", "Ledger", "Lock", "State"]
@@ -146,7 +146,7 @@ class Ledger:
         folder = self.folder(name)
         if not folder.is_dir():
             folder.mkdir(parents=True)
-            _sync_folder(self.logdir)
+            sync_folder(self.logdir)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -235,11 +235,3 @@ class Ledger:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return request["id"]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
