@@ -18,14 +18,14 @@ from trainer.distributed import Group, is_restarted
 from trainer.ema import Ema
 from trainer.errors import CheckpointError
 from trainer.learner import Learner, ready
-from trainer.loop import Run
+from trainer.loop import go
 from trainer.observers import Dispensable, FitResult, Observer
 from trainer.params import Params
 from trainer.report import Report
 from trainer.schedules import Schedules
 from trainer.seeds import deterministic
 from trainer.splits import Split
-from trainer.state import restore
+from trainer.state import Run, restore
 from trainer.steps import TestStep, TrainStep
 from trainer.transforms import Transforms
 from trainer.watch import Watch
@@ -77,7 +77,7 @@ class Assembly:
             learner = stack.enter_context(ready(self.params, model, net, self.group))
             run = self._run(learner, steps, observers, should_stop, stack)
             _continue(run, resume=resume or is_restarted())
-            result = run.go()
+            result = go(run)
         if result.status == "stopped":
             logger.warning("stopped; saved %s; go on with resume=True or --resume", result.last)
         return result

@@ -3,242 +3,192 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
-from trainer.checkpoint_folder import CheckpointFolder
-from trainer.dataset import Batches
-from trainer.distributed import Group
-from trainer.ema import Ema
-from trainer.guard import Guard
 from trainer.memory import keep_freed
 from trainer.meters import Averages, Collection
-from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Started, Tested
-from trainer.params import Params
-from trainer.schedules import Schedules
-from trainer.state import content_of
-from trainer.steps import TestStep, TrainStep
-from trainer.watch import Watch
+from trainer.observers import BatchReport, EpochReport, FitResult, Started, Tested
+from trainer.state import Run, content_of
 
 
-@dataclass
-class Position:
-    """Where a run is: `epoch` epochs are done and `batch` batches of the next one."""
+def go(run: Run) -> FitResult:
+    """Train until the last epoch is done, nothing more is to be expected, or asked to stop."""
+    keep_freed()
+    _tell_start(run)
+    while run.position.epoch < run.params.num_epochs and not run.stopping.is_over:
+        started = time.perf_counter()
+        images_before = run.averages.images
+        if not _train_epoch(run):
+            return _stop(run)
+        seconds = time.perf_counter() - started
+        images = (run.averages.images - images_before) * run.group.size
+        trained = _figures(run, run.averages, run.train_collection)
+        tested = _evaluate(run) if _is_due(run, run.params.eval_freq) else {}
+        learning_rate = run.schedules.learning_rate
+        _finish_epoch(run, tested)
+        report = EpochReport(
+            epoch=run.position.epoch,
+            num_epochs=run.params.num_epochs,
+            train_loss=trained.pop("loss"),
+            train_metrics=trained,
+            test_loss=tested.get("loss"),
+            test_metrics={name: value for name, value in tested.items() if name != "loss"},
+            learning_rate=learning_rate,
+            images_per_s=images / seconds,
+            seconds=time.perf_counter() - started,
+            tested=run.tested if tested else None,
+        )
+        for observer in run.observers:
+            observer.on_epoch(report)
+        if tested:
+            run.stopping.sees_best(tested)
+        _save_epoch(run, is_best=bool(tested) and run.best.sees_best(tested))
+    return _finish(run, "finished")
 
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
+
+def _train_epoch(run: Run) -> bool:
+    """Train the rest of the epoch; return False when asked to stop before its end."""
+    at, group = run.position, run.group
+    run.net.train()
+    for batch in run.train_batches.epoch(at.epoch, at.batch, group.rank, group.size):
+        if group.any(run.should_stop()):
+            return False
+        group.share = batch.share
+        loss, metrics = run.train_step(batch.x, batch.y, run.net, run.optim, **run.passed_on)
+        if run.guard.passes(loss):
+            run.averages.add(len(batch.y) if batch.share else 0, loss, metrics)
+        else:
+            run.guard.report(loss, _files(run, batch.indices), run.checkpoints.last_written)
+        run.schedules.after_batch()
+        at.batch += 1
+        at.step += 1
+        _tell_batch(run, float(loss), batch.x)
+    return True
 
 
-@dataclass
-class Run:
-    """Everything that a run needs, put together by `trainer.assembly`.
+def _evaluate(run: Run) -> dict[str, float]:
+    """Test on the whole test split; return the loss and metrics by name.
 
-    Attributes:
-        model: What is saved.
-        net: What the steps get: the model, or what wraps it.
-        ema: The averaged weights, when there are any.
-        best: Decides which checkpoint is the best.
-        stopping: Decides when there is nothing more to expect.
-        passed_on: Keyword arguments for the steps.
+    With averaged weights the figures are theirs, and those of the plain ones are `raw_...`.
     """
+    if run.ema is None:
+        return _test(run)
+    raw = _test(run)
+    with run.ema.swapped_in():
+        return {**_test(run), **{f"raw_{name}": value for name, value in raw.items()}}
 
-    params: Params
-    model: nn.Module
-    net: nn.Module
-    optim: Optimizer
-    schedules: Schedules
-    guard: Guard
-    ema: Ema | None
-    best: Watch
-    stopping: Watch
-    train_step: TrainStep
-    test_step: TestStep
-    train_batches: Batches
-    test_batches: Batches
-    checkpoints: CheckpointFolder
-    observers: Sequence[Observer]
-    should_stop: Callable[[], bool]
-    group: Group
-    passed_on: dict[str, Any] = field(default_factory=dict)
-    position: Position = field(default_factory=Position)
-    averages: Averages = field(default_factory=Averages)
-    metrics: dict[str, float] = field(default_factory=dict)
-    resumed: bool = False
-    tested: Tested | None = None
 
-    def __post_init__(self) -> None:
-        """Find the metric collections among what is passed on to the steps."""
-        self.train_collection = Collection(self.passed_on.get("train_torchmetrics"))
-        self.test_collection = Collection(self.passed_on.get("test_torchmetrics"))
+@torch.no_grad()
+def _test(run: Run) -> dict[str, float]:
+    run.net.eval()
+    averages = Averages()
+    for batch in run.test_batches.every(run.group.rank, run.group.size):
+        loss, metrics = run.test_step(batch.x, batch.y, run.net, **run.passed_on)
+        averages.add(len(batch.y), loss, metrics)
+    each_step = run.params.eval_metric_compute_freq == "step"
+    return _figures(run, averages, run.test_collection, prefer_steps=each_step)
 
-    def go(self) -> FitResult:
-        """Train until the last epoch is done, nothing more is to be expected, or asked to stop."""
-        keep_freed()
-        self._tell_start()
-        while self.position.epoch < self.params.num_epochs and not self.stopping.is_over:
-            started = time.perf_counter()
-            images_before = self.averages.images
-            if not self._train_epoch():
-                return self._stop()
-            seconds = time.perf_counter() - started
-            images = (self.averages.images - images_before) * self.group.size
-            trained = self._figures(self.averages, self.train_collection)
-            tested = self._evaluate() if self._is_due(self.params.eval_freq) else {}
-            learning_rate = self.schedules.learning_rate
-            self._finish_epoch(tested)
-            report = EpochReport(
-                epoch=self.position.epoch,
-                num_epochs=self.params.num_epochs,
-                train_loss=trained.pop("loss"),
-                train_metrics=trained,
-                test_loss=tested.get("loss"),
-                test_metrics={name: value for name, value in tested.items() if name != "loss"},
-                learning_rate=learning_rate,
-                images_per_s=images / seconds,
-                seconds=time.perf_counter() - started,
-                tested=self.tested if tested else None,
-            )
-            for observer in self.observers:
-                observer.on_epoch(report)
-            if tested:
-                self.stopping.sees_best(tested)
-            self._save_epoch(is_best=bool(tested) and self.best.sees_best(tested))
-        return self._finish("finished")
 
-    def _train_epoch(self) -> bool:
-        """Train the rest of the epoch; return False when asked to stop before its end."""
-        at, group = self.position, self.group
-        self.net.train()
-        for batch in self.train_batches.epoch(at.epoch, at.batch, group.rank, group.size):
-            if group.any(self.should_stop()):
-                return False
-            group.share = batch.share
-            loss, metrics = self.train_step(
-                batch.x, batch.y, self.net, self.optim, **self.passed_on
-            )
-            if self.guard.passes(loss):
-                self.averages.add(len(batch.y) if batch.share else 0, loss, metrics)
-            else:
-                self.guard.report(loss, self._files(batch.indices), self.checkpoints.last_written)
-            self.schedules.after_batch()
-            at.batch += 1
-            at.step += 1
-            self._tell_batch(float(loss), batch.x)
-        return True
+def _figures(
+    run: Run, averages: Averages, collection: Collection, *, prefer_steps: bool = False
+) -> dict[str, float]:
+    """Return the epoch's loss and metrics: the collection's, else the means of the steps'."""
+    means = averages.of_all(run.group).means()
+    is_filled = run.group.any(collection.is_filled)
+    if is_filled and (len(means) == 1 or not prefer_steps):
+        means = {"loss": means["loss"], **collection.compute(run.group)}
+        run.tested = _scores(run, collection)
+    collection.reset()
+    return means
 
-    def _evaluate(self) -> dict[str, float]:
-        """Test on the whole test split; return the loss and metrics by name.
 
-        With averaged weights the figures are theirs, and those of the plain ones are `raw_...`.
-        """
-        if self.ema is None:
-            return self._test()
-        raw = self._test()
-        with self.ema.swapped_in():
-            return {**self._test(), **{f"raw_{name}": value for name, value in raw.items()}}
+def _scores(run: Run, collection: Collection) -> Tested | None:
+    """Return what each test image got, where the collection has kept it."""
+    if (scores := collection.scores()) is None:
+        return None
+    indices = run.test_batches.told_by_all(run.group.size)
+    return Tested(*scores, indices, run.test_batches.split.class_names)
 
-    @torch.no_grad()
-    def _test(self) -> dict[str, float]:
-        self.net.eval()
-        averages = Averages()
-        for batch in self.test_batches.every(self.group.rank, self.group.size):
-            loss, metrics = self.test_step(batch.x, batch.y, self.net, **self.passed_on)
-            averages.add(len(batch.y), loss, metrics)
-        each_step = self.params.eval_metric_compute_freq == "step"
-        return self._figures(averages, self.test_collection, prefer_steps=each_step)
 
-    def _figures(
-        self, averages: Averages, collection: Collection, *, prefer_steps: bool = False
-    ) -> dict[str, float]:
-        """Return the epoch's loss and metrics: the collection's, else the means of the steps'."""
-        means = averages.of_all(self.group).means()
-        is_filled = self.group.any(collection.is_filled)
-        if is_filled and (len(means) == 1 or not prefer_steps):
-            means = {"loss": means["loss"], **collection.compute(self.group)}
-            self.tested = self._scores(collection)
-        collection.reset()
-        return means
+def _is_due(run: Run, every: int) -> bool:
+    """Tell whether the epoch that is being finished is one of every so many, or the last."""
+    number = run.position.epoch + 1
+    return number % every == 0 or number == run.params.num_epochs
 
-    def _scores(self, collection: Collection) -> Tested | None:
-        """Return what each test image got, where the collection has kept it."""
-        if (scores := collection.scores()) is None:
-            return None
-        indices = self.test_batches.told_by_all(self.group.size)
-        return Tested(*scores, indices, self.test_batches.split.class_names)
 
-    def _is_due(self, every: int) -> bool:
-        """Tell whether the epoch that is being finished is one of every so many, or the last."""
-        number = self.position.epoch + 1
-        return number % every == 0 or number == self.params.num_epochs
+def _finish_epoch(run: Run, tested: dict[str, float]) -> None:
+    run.schedules.after_epoch(tested)
+    run.metrics = tested or run.metrics
+    run.averages.reset()
+    run.position.epoch += 1
+    run.position.batch = 0
 
-    def _finish_epoch(self, tested: dict[str, float]) -> None:
-        self.schedules.after_epoch(tested)
-        self.metrics = tested or self.metrics
-        self.averages.reset()
-        self.position.epoch += 1
-        self.position.batch = 0
 
-    def _save_epoch(self, *, is_best: bool) -> None:
-        done = self.position.epoch
-        is_last = done == self.params.num_epochs or self.stopping.is_over
-        numbered = is_last or done % self.params.save_freq == 0
-        if numbered or is_best:
-            self._save(numbered=numbered, is_best=is_best)
-        self._tell_saved()
+def _save_epoch(run: Run, *, is_best: bool) -> None:
+    done = run.position.epoch
+    is_last = done == run.params.num_epochs or run.stopping.is_over
+    numbered = is_last or done % run.params.save_freq == 0
+    if numbered or is_best:
+        _save(run, numbered=numbered, is_best=is_best)
+    _tell_saved(run)
 
-    def _save(self, *, numbered: bool, is_best: bool) -> None:
-        if self.group.is_first:
-            self.checkpoints.save(content_of(self), numbered=numbered, is_best=is_best)
 
-    def _stop(self) -> FitResult:
-        self._save(numbered=True, is_best=False)
-        return self._finish("stopped")
+def _save(run: Run, *, numbered: bool, is_best: bool) -> None:
+    if run.group.is_first:
+        run.checkpoints.save(content_of(run), numbered=numbered, is_best=is_best)
 
-    def _finish(self, status: Literal["finished", "stopped"]) -> FitResult:
-        self._tell_saved(wait=True)
-        result = FitResult(
-            status=status,
-            epoch=self.position.epoch,
-            num_epochs=self.params.num_epochs,
-            best=self.checkpoints.best,
-            last=self.checkpoints.last,
-            metrics=self.metrics,
-        )
-        for observer in self.observers:
-            observer.on_finish(result)
-        return result
 
-    def _files(self, indices: Tensor) -> list[str]:
-        names = self.train_batches.split.files
-        return [names[index] for index in indices]
+def _stop(run: Run) -> FitResult:
+    _save(run, numbered=True, is_best=False)
+    return _finish(run, "stopped")
 
-    def _tell_start(self) -> None:
-        started = Started(
-            num_epochs=self.params.num_epochs,
-            first_epoch=self.position.epoch,
-            n_train=len(self.train_batches.split),
-            n_test=len(self.test_batches.split),
-            resumed=self.resumed,
-            n_batches=len(self.train_batches),
-        )
-        for observer in self.observers:
-            observer.on_start(started)
 
-    def _tell_batch(self, loss: float, x: Tensor) -> None:
-        at = self.position
-        total = len(self.train_batches)
-        report = BatchReport(at.epoch, at.batch - 1, total, at.step, loss, len(x), x)
-        for observer in self.observers:
-            observer.on_batch(report)
-        self._tell_saved()
+def _finish(run: Run, status: Literal["finished", "stopped"]) -> FitResult:
+    _tell_saved(run, wait=True)
+    result = FitResult(
+        status=status,
+        epoch=run.position.epoch,
+        num_epochs=run.params.num_epochs,
+        best=run.checkpoints.best,
+        last=run.checkpoints.last,
+        metrics=run.metrics,
+    )
+    for observer in run.observers:
+        observer.on_finish(result)
+    return result
 
-    def _tell_saved(self, *, wait: bool = False) -> None:
-        for saved in self.checkpoints.finished(wait=wait):
-            for observer in self.observers:
-                observer.on_checkpoint(saved)
+
+def _files(run: Run, indices: Tensor) -> list[str]:
+    names = run.train_batches.split.files
+    return [names[index] for index in indices]
+
+
+def _tell_start(run: Run) -> None:
+    started = Started(
+        num_epochs=run.params.num_epochs,
+        first_epoch=run.position.epoch,
+        n_train=len(run.train_batches.split),
+        n_test=len(run.test_batches.split),
+        resumed=run.resumed,
+        n_batches=len(run.train_batches),
+    )
+    for observer in run.observers:
+        observer.on_start(started)
+
+
+def _tell_batch(run: Run, loss: float, x: Tensor) -> None:
+    at = run.position
+    total = len(run.train_batches)
+    report = BatchReport(at.epoch, at.batch - 1, total, at.step, loss, len(x), x)
+    for observer in run.observers:
+        observer.on_batch(report)
+    _tell_saved(run)
+
+
+def _tell_saved(run: Run, *, wait: bool = False) -> None:
+    for saved in run.checkpoints.finished(wait=wait):
+        for observer in run.observers:
+            observer.on_checkpoint(saved)

@@ -1,14 +1,79 @@
-"""The state of a run, as a checkpoint holds it: all to go on bit for bit, and all to serve."""
+"""What a run is made of, and its state as a checkpoint holds it: to go on bit for bit, to serve."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from torch import nn
+from torch.optim import Optimizer
+
+from trainer.checkpoint_folder import CheckpointFolder
 from trainer.checkpoints import FORMAT, Checkpoint, versions
+from trainer.dataset import Batches
+from trainer.distributed import Group
+from trainer.ema import Ema
+from trainer.guard import Guard
+from trainer.meters import Averages, Collection
+from trainer.observers import Observer, Tested
+from trainer.params import Params
+from trainer.schedules import Schedules
 from trainer.seeds import random_states, restore_random_states
+from trainer.steps import TestStep, TrainStep
+from trainer.watch import Watch
 
-if TYPE_CHECKING:
-    from trainer.loop import Run
+
+@dataclass
+class Position:
+    """Where a run is: `epoch` epochs are done and `batch` batches of the next one."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+
+
+@dataclass
+class Run:
+    """Everything that a run needs, put together by `trainer.assembly`.
+
+    Attributes:
+        model: What is saved.
+        net: What the steps get: the model, or what wraps it.
+        ema: The averaged weights, when there are any.
+        best: Decides which checkpoint is the best.
+        stopping: Decides when there is nothing more to expect.
+        passed_on: Keyword arguments for the steps.
+    """
+
+    params: Params
+    model: nn.Module
+    net: nn.Module
+    optim: Optimizer
+    schedules: Schedules
+    guard: Guard
+    ema: Ema | None
+    best: Watch
+    stopping: Watch
+    train_step: TrainStep
+    test_step: TestStep
+    train_batches: Batches
+    test_batches: Batches
+    checkpoints: CheckpointFolder
+    observers: Sequence[Observer]
+    should_stop: Callable[[], bool]
+    group: Group
+    passed_on: dict[str, Any] = field(default_factory=dict)
+    position: Position = field(default_factory=Position)
+    averages: Averages = field(default_factory=Averages)
+    metrics: dict[str, float] = field(default_factory=dict)
+    resumed: bool = False
+    tested: Tested | None = None
+
+    def __post_init__(self) -> None:
+        """Find the metric collections among what is passed on to the steps."""
+        self.train_collection = Collection(self.passed_on.get("train_torchmetrics"))
+        self.test_collection = Collection(self.passed_on.get("test_torchmetrics"))
 
 
 def content_of(run: Run) -> dict[str, Any]:
