@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import orjson
@@ -31,6 +32,8 @@ from benchmarks.stage import (
     steady_rate,
 )
 from tests.acceptance.chaos.account import reader
+from tests.worker_process import wait_until
+from worker.training.jobs import Ledger, State
 
 PER_S = 200.0
 SECONDS, ROUNDS, N_BURST = 15, 3, 20_000
@@ -67,6 +70,17 @@ class Client:
         self.producer.produce(self.topic, value)
         self.producer.poll(0)
         return name
+
+    def command(self, command: str, **fields: Any) -> None:
+        """Send the worker a command."""
+        value = orjson.dumps({"command": command, **fields})
+        self.producer.produce(f"{self.topic}-control", value)
+        self.producer.flush(10.0)
+
+    def close(self) -> None:
+        """Hear of what was sent, and let go of the broker."""
+        self.producer.flush(10.0)
+        self.consumer.close()
 
     def read(self, timeout_s: float) -> None:
         """Take in what has arrived."""
@@ -117,7 +131,7 @@ def serving(here: Stage, contender: Contender) -> Iterator[Client]:
         client.wait_for([client.send(-1)], START_S)
         client.steady(-10_000, 2.0)
         yield client
-    client.consumer.close()
+    client.close()
 
 
 def measure(bench: Benchmark) -> None:
@@ -141,27 +155,30 @@ def measure(bench: Benchmark) -> None:
                         rates["idle"].append(client.burst(10**6, setting("IMAGES", N_BURST)))
             datadir = {"DARKROOM_DATADIR": str(here.folder / "data")}
             with serving(here, Contender(WORKER, environment=datadir)) as client:
-                start_training(here, client)
-                take("beside a training", client.steady(0, seconds))
-                rates["training"].append(client.burst(10**6, setting("IMAGES", N_BURST)))
+                with training(here, client):
+                    take("beside a training", client.steady(0, seconds))
+                    rates["training"].append(client.burst(10**6, setting("IMAGES", N_BURST)))
     for who, values in p50.items():
         bench.row(f"{who}, p50", "ms", values)
         bench.row(f"{who}, p99", "ms", p99[who])
     report(bench, p50, p99, rates)
 
 
-def start_training(here: Stage, client: Client) -> None:
-    """Have the worker train, and wait until it is at it."""
-    command = {"command": "start-training", "id": client.topic, "params": LONG_TRAINING}
-    client.producer.produce(f"{client.topic}-control", orjson.dumps(command))
-    client.producer.flush(10.0)
-    job = here.logdir / client.topic
-    deadline = time.monotonic() + START_S
-    while not list(job.glob("events.*")):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{job}: the training does not begin")
-        time.sleep(0.1)
+@contextmanager
+def training(here: Stage, client: Client) -> Iterator[None]:
+    """Have the worker train; the job is cancelled at the end, or the next worker would go on."""
+    ledger = Ledger(here.logdir)
+
+    def state() -> State | None:
+        job = ledger.read(client.topic)
+        return job.state if job else None
+
+    client.command("start-training", id=client.topic, params=LONG_TRAINING)
+    wait_until("events", lambda: list(ledger.folder(client.topic).glob("events.*")), START_S)
     time.sleep(3.0)
+    yield
+    client.command("stop-training", id=f"{client.topic}-end", job=client.topic)
+    wait_until("end of the training", lambda: state() is State.CANCELLED, END_S)
 
 
 def report(
