@@ -235,8 +235,6 @@ class KafkaToPubSub:
         else:
             self._lanes.retry(batch)
             problem = explain(self._topic, call) if code in NEEDS_PEOPLE else code.name
-            if not self.stats.problem:
-                logger.warning("route=%s waiting_for=pubsub reason=%s", self._route.name, problem)
             self.stats.trouble(str(problem))
 
     def _give_up(self, item: Item, reason: str, error: str) -> None:
@@ -295,6 +293,4 @@ class KafkaToPubSub:
 
     def _on_kafka_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the public code
-            if not self.stats.problem:
-                logger.warning("route=%s waiting_for=kafka", self._route.name)
             self.stats.trouble(f"Kafka: {error.str()}")

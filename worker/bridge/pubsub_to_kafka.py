@@ -211,6 +211,4 @@ class PubSubToKafka:
         if error.fatal():
             self._failure = BridgeError(f"route {self._route.name}: {error.str()}")
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the public code
-            if not self.stats.problem:
-                logger.warning("route=%s waiting_for=kafka", self._route.name)
             self.stats.trouble(f"Kafka: {error.str()}")

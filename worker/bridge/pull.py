@@ -1,6 +1,5 @@
 """What a subscription delivers, from one stream after another."""
 
-import logging
 import queue
 import random
 import threading
@@ -16,8 +15,6 @@ from worker.bridge.pub_sub import PubSub, explain
 from worker.bridge.stats import Stats
 
 __all__ = ["Pull"]
-
-logger = logging.getLogger(__name__)
 
 INBOX = 2
 """Responses that wait to be taken; Pub/Sub holds back what it was not asked for."""
@@ -170,7 +167,4 @@ class Pull:
         if failures <= 1 and not self._stats.problem and error.code() in USUAL_ENDS:
             self._stats.failures += 1
             return
-        problem = explain(self._subscription, error)
-        if not self._stats.problem:
-            logger.warning("from=%s waiting_for=pubsub reason=%s", self._subscription, problem)
-        self._stats.trouble(str(problem))
+        self._stats.trouble(str(explain(self._subscription, error)))

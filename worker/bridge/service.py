@@ -184,12 +184,12 @@ class Bridge(mode.Service):
                     )
 
     def _warn(self, name: str, stats: Stats) -> None:
-        """Log once what only this watch finds out; failed requests are logged by the route."""
-        if not stats.waiting_for:
+        """Log once what a route waits for, until it does not any more."""
+        if not (reason := stats.waiting_for):
             self._warned.discard(name)
-        elif not stats.problem and name not in self._warned:
+        elif name not in self._warned:
             self._warned.add(name)
-            logger.warning("route=%s waiting reason=%s", name, stats.waiting_for)
+            logger.warning("bridge route=%s waiting reason=%s", name, reason)
 
     def _run(self, name: str, mirror: Mirror) -> None:
         try:

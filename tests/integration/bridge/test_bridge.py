@@ -52,8 +52,10 @@ async def test_one_refused_message_is_dead_lettered_alone(
         assert [one.data for one in came] == sorted(one.data for one in came)
 
 
-async def test_an_outage_of_pub_sub_is_waited_for(sides: Sides, fake: FakePubSub) -> None:
-    """While Pub/Sub is down the bridge says so and holds on; then all arrive, both ways."""
+async def test_an_outage_of_pub_sub_is_waited_for(
+    sides: Sides, fake: FakePubSub, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While Pub/Sub is down the bridge says so once and holds on; then all arrive, both ways."""
     out, into = Outward(sides), Inward(sides)
     values = numbered(2000)
     async with sides.mirroring(out.route, into.route) as bridge:
@@ -71,6 +73,8 @@ async def test_an_outage_of_pub_sub_is_waited_for(sides: Sides, fake: FakePubSub
         there = await asyncio.to_thread(sides.read_kafka, into.kafka, 2000)
     assert sorted({one.data for one in came}) == values
     assert sorted({one.value() for one in there}) == values
+    waiting = f"bridge route={out.route.name} waiting reason="
+    assert [waiting in line for line in caplog.messages].count(True) == 1
 
 
 async def test_an_outage_of_kafka_is_waited_for(sides: Sides, kafka: EmbeddedKafka) -> None:
