@@ -154,10 +154,10 @@ def measure(bench: Benchmark) -> None:
                     if contender.name == WORKER:
                         rates["idle"].append(client.burst(10**6, setting("IMAGES", N_BURST)))
             datadir = {"DARKROOM_DATADIR": str(here.folder / "data")}
-            with serving(here, Contender(WORKER, environment=datadir)) as client:
-                with training(here, client):
-                    take("beside a training", client.steady(0, seconds))
-                    rates["training"].append(client.burst(10**6, setting("IMAGES", N_BURST)))
+            busy = Contender(WORKER, environment=datadir)
+            with serving(here, busy) as client, training(here, client):
+                take("beside a training", client.steady(0, seconds))
+                rates["training"].append(client.burst(10**6, setting("IMAGES", N_BURST)))
     for who, values in p50.items():
         bench.row(f"{who}, p50", "ms", values)
         bench.row(f"{who}, p99", "ms", p99[who])
