@@ -98,7 +98,7 @@ def find_batch_size(
     _check_asked(memory_gb, first, largest, parts)
     memory = memory_of(params.device)
     with trial(params, datadir) as tried:
-        budget = int(memory_gb * GB) if memory_gb else None
+        budget = round(memory_gb * GB) if memory_gb else None
         if budget is None:
             memory.restart()
             budget = memory.used() + int(SHARE * memory.available())
