@@ -1,6 +1,5 @@
 """The batch-size finder: it stays inside its budget, and what it suggests."""
 
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,7 @@ def test_a_small_budget_is_never_exceeded(digits: Path, small: dict[str, Any]) -
     find_batch_size(params, digits, first=4, largest=4)  # loads what stays
     memory = HostMemory()
     memory.restart()
-    least = memory.used() + 25 * MB
-    # GB are a float: this many bytes, cut off instead of rounded, would be one less.
-    budget = next(one for one in count(least) if int(one / 1e9 * 1e9) < one)
+    budget = memory.used() + 25 * MB
     found = find_batch_size(params, digits, memory_gb=budget / 1e9, first=4)
     sizes = [one.batch_size for one in found.measured]
     assert sizes == [4 * 2**number for number in range(len(sizes))]
@@ -32,6 +29,12 @@ def test_a_small_budget_is_never_exceeded(digits: Path, small: dict[str, Any]) -
     assert found.ended == "memory"
     assert found.next_bytes > budget == found.budget_bytes
     assert found.largest == sizes[-1] < 128
+
+
+def test_a_budget_in_gb_holds_to_the_byte(digits: Path, small: dict[str, Any]) -> None:
+    """It is rounded: cut off, this one would be a byte less."""
+    found = find_batch_size(small, digits, memory_gb=8.000000011, first=4, largest=4)
+    assert found.budget_bytes == 8_000_000_011
 
 
 def test_the_suggestion_is_the_smallest_of_the_fast_ones(
