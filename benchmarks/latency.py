@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,11 +127,10 @@ def serving(here: Stage, contender: Contender) -> Iterator[Client]:
     name = uuid.uuid4().hex[:6]
     topic, answers = here.create_topic(f"images-{name}"), here.create_topic(f"answers-{name}")
     client = Client(here, topic, answers)
-    with here.running(contender, topic, answers):
+    with closing(client), here.running(contender, topic, answers):
         client.wait_for([client.send(-1)], START_S)
         client.steady(-10_000, 2.0)
         yield client
-    client.close()
 
 
 def measure(bench: Benchmark) -> None:
@@ -168,17 +167,22 @@ def measure(bench: Benchmark) -> None:
 def training(here: Stage, client: Client) -> Iterator[None]:
     """Have the worker train; the job is cancelled at the end, or the next worker would go on."""
     ledger = Ledger(here.logdir)
+    folder = ledger.folder(client.topic)
 
     def state() -> State | None:
         job = ledger.read(client.topic)
         return job.state if job else None
 
     client.command("start-training", id=client.topic, params=LONG_TRAINING)
-    wait_until("events", lambda: list(ledger.folder(client.topic).glob("events.*")), START_S)
+    wait_until(
+        f"events of {client.topic}",
+        lambda: list(folder.glob("events.*")),
+        START_S,
+    )
     time.sleep(3.0)
     yield
     client.command("stop-training", id=f"{client.topic}-end", job=client.topic)
-    wait_until("end of the training", lambda: state() is State.CANCELLED, END_S)
+    wait_until(f"end of {client.topic}", lambda: state() is State.CANCELLED, END_S)
 
 
 def report(

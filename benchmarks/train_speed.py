@@ -28,7 +28,7 @@ BASE: dict[str, Any] = {
     "learning_rate_schedule": [],
 }
 USUAL, REFERENCE = "trainer as it is used", "reference (a PNG a sample)"
-WITH, WITHOUT = "trainer, a checkpoint an epoch", "trainer, no checkpoint"
+WITH, WITHOUT = "trainer, epochs with a checkpoint", "trainer, epochs without one"
 
 
 def measure_speed(bench: Benchmark, datadir: Path, folder: Path, batch_size: int) -> None:
@@ -59,14 +59,14 @@ def measure_checkpoints(bench: Benchmark, datadir: Path, folder: Path, batch_siz
     rates: dict[str, list[float]] = {WITH: [], WITHOUT: []}
     with Turns(contender, datadir, folder) as trainer:
         trainer.epoch()
-        trainer.epoch()  # saved as the next turn begins
+        trainer.epoch()  # is saved in the time of the next, which is the first of a pair
         for _ in range(setting("ROUNDS", ROUNDS) * CHECKPOINTS_A_ROUND):
             rates[WITH].append(images / trainer.epoch())
             rates[WITHOUT].append(images / trainer.epoch())
     for name, samples in rates.items():
         bench.row(f"{name}, batch {batch_size}", "images/s", samples)
     ratio = statistics.median(map(truediv, rates[WITH], rates[WITHOUT]))
-    bench.ratio(f"{WITH} over none, batch {batch_size}", ratio, CHECKPOINT_TARGET)
+    bench.ratio(f"{WITH} over those without, batch {batch_size}", ratio, CHECKPOINT_TARGET)
 
 
 def _bare(base: dict[str, Any]) -> list[Contender]:

@@ -41,7 +41,7 @@ class Checkpoint:
         class_names: One an index of the classifier's output.
         metrics: Of the last evaluation before it was saved.
         versions: Of Python and the libraries that wrote it.
-        content: Everything in the file, as `trainer.loop` wrote it.
+        content: Everything in the file, as `trainer.state` gathered it.
     """
 
     path: Path

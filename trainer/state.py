@@ -1,4 +1,7 @@
-"""What a run is made of, and its state as a checkpoint holds it: to go on bit for bit, to serve."""
+"""The state of a run: everything that it is made of.
+
+A checkpoint holds what of it is needed to go on bit for bit, and to serve.
+"""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ class KafkaToPubSub:
         try:
             self._consumer.commit(offsets=offsets, asynchronous=not is_last)  # type: ignore[call-overload]
         except KafkaException as error:
-            logger.warning("route=%s commit failed: %s", self._route.name, error)
+            logger.warning("bridge route=%s commit failed: %s", self._route.name, error)
         else:
             self._committed |= moved
 

@@ -197,8 +197,8 @@ class PubSubToKafka:
         self.stats.held_back += 1
         self.stats.progress()
         logger.error(
-            "route=%s id=%s bytes=%d held back: %s; raise max.message.bytes of the topic %s, "
-            "and Pub/Sub delivers it again",
+            "bridge route=%s id=%s bytes=%d held back: %s; raise max.message.bytes of the topic "
+            "%s, and Pub/Sub delivers it again",
             *(self._route.name, delivery.id, delivery.size, error, self._route.kafka_topic),
         )
 

@@ -113,7 +113,7 @@ class Bridge(mode.Service):
         self._stopping = threading.Event()
         self._mirrors: dict[str, Mirror] = {}
         self._dead_letters: dict[str, DeadLetters] = {}
-        self._warned: set[str] = set()
+        self._warned: dict[str, str] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._failures: dict[str, BaseException] = {}
         self._pub_sub: PubSub | None = None
@@ -184,11 +184,12 @@ class Bridge(mode.Service):
                     )
 
     def _warn(self, name: str, stats: Stats) -> None:
-        """Log once what a route waits for, until it does not any more."""
+        """Log what a route waits for, once for each kind of reason until it waits no more."""
+        kind = "a failure" if stats.problem else "dead letters" if stats.stuck else "an answer"
         if not (reason := stats.waiting_for):
-            self._warned.discard(name)
-        elif name not in self._warned:
-            self._warned.add(name)
+            self._warned.pop(name, None)
+        elif self._warned.get(name) != kind:  # a request that hangs is quiet before it has failed
+            self._warned[name] = kind
             logger.warning("bridge route=%s waiting reason=%s", name, reason)
 
     def _run(self, name: str, mirror: Mirror) -> None:

@@ -73,7 +73,7 @@ async def test_an_outage_of_pub_sub_is_waited_for(
         there = await asyncio.to_thread(sides.read_kafka, into.kafka, 2000)
     assert sorted({one.data for one in came}) == values
     assert sorted({one.value() for one in there}) == values
-    waiting = f"bridge route={out.route.name} waiting reason="
+    waiting = f"bridge route={out.route.name} waiting reason=UNAVAILABLE"
     assert [waiting in line for line in caplog.messages].count(True) == 1
 
 

@@ -71,6 +71,23 @@ async def test_what_kafka_refuses_for_a_while_arrives_after_it(
     assert sorted(one.value() for one in came) == values
 
 
+async def test_what_is_waited_for_is_logged_again_when_it_is_something_else(
+    sides: Sides, kafka: EmbeddedKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    """First there is no answer, then a request fails: a line for each, and no line twice."""
+    way = Inward(sides)
+    refuse_writes(kafka)
+    async with sides.mirroring(way.route) as bridge:
+        sides.publish(way.topic, [PubsubMessage(data=b"one")])
+        await eventually("silence", lambda: "confirmed nothing" in caplog.text)
+        bridge.stats[way.route.name].trouble("DEADLINE_EXCEEDED")
+        await eventually("failure", lambda: "DEADLINE_EXCEEDED" in caplog.text)
+        await asyncio.sleep(1.5)  # the watch looks once more
+        take_writes(kafka)
+        await asyncio.to_thread(sides.read_kafka, way.kafka, 1)
+    assert [" waiting reason=" in line for line in caplog.messages].count(True) == 2
+
+
 async def test_dead_letters_that_kafka_refuses_keep_the_offset(
     sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
 ) -> None:

@@ -181,7 +181,7 @@ async def test_a_process_that_always_dies_fails_its_job(room: Room) -> None:
 async def test_a_process_that_hangs_fails_its_job(room: Room) -> None:
     """Without a sign of life for too long it is killed, and the worker goes on."""
     room.accept("a", LONG)
-    async with room.runner(hang_s=8.0) as runner:
+    async with room.runner(hang_s=15.0) as runner:
         await room.heard("epoch")
         pid = await pid_of(runner, "a")
         os.kill(pid, signal.SIGSTOP)

@@ -25,7 +25,7 @@ async def test_an_event_names_itself_the_time_and_the_worker() -> None:
 
 async def test_a_figure_that_is_no_number_is_null() -> None:
     """JSON has no NaN; a reader in any language gets null."""
-    events = Events(is_away, "worker-1")
+    events = Events(refuse, "worker-1")
 
     assert json.loads(events.encode("epoch", {"train_loss": math.nan}))["train_loss"] is None
 
@@ -33,8 +33,8 @@ async def test_a_figure_that_is_no_number_is_null() -> None:
 async def test_a_refusal_of_the_broker_is_raised() -> None:
     """What cannot be delivered is not taken for delivered."""
     with pytest.raises(OSError, match="no broker"):
-        await Events(is_away, "worker-1").publish("accepted", key="a")
+        await Events(refuse, "worker-1").publish("accepted", key="a")
 
 
-async def is_away(_key: bytes, _value: bytes) -> None:
+async def refuse(_key: bytes, _value: bytes) -> None:
     raise OSError("no broker")
