@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import orjson
@@ -32,8 +31,7 @@ from benchmarks.stage import (
     steady_rate,
 )
 from tests.acceptance.chaos.account import reader
-from tests.worker_process import wait_until
-from worker.training.jobs import Ledger, State
+from tests.stream_client import StreamClient
 
 PER_S = 200.0
 SECONDS, ROUNDS, N_BURST = 15, 3, 20_000
@@ -70,12 +68,6 @@ class Client:
         self.producer.produce(self.topic, value)
         self.producer.poll(0)
         return name
-
-    def command(self, command: str, **fields: Any) -> None:
-        """Send the worker a command."""
-        value = orjson.dumps({"command": command, **fields})
-        self.producer.produce(f"{self.topic}-control", value)
-        self.producer.flush(10.0)
 
     def close(self) -> None:
         """Hear of what was sent, and let go of the broker."""
@@ -166,23 +158,14 @@ def measure(bench: Benchmark) -> None:
 @contextmanager
 def training(here: Stage, client: Client) -> Iterator[None]:
     """Have the worker train; the job is cancelled at the end, or the next worker would go on."""
-    ledger = Ledger(here.logdir)
-    folder = ledger.folder(client.topic)
-
-    def state() -> State | None:
-        job = ledger.read(client.topic)
-        return job.state if job else None
-
-    client.command("start-training", id=client.topic, params=LONG_TRAINING)
-    wait_until(
-        f"events of {client.topic}",
-        lambda: list(folder.glob("events.*")),
-        START_S,
-    )
-    time.sleep(3.0)
-    yield
-    client.command("stop-training", id=f"{client.topic}-end", job=client.topic)
-    wait_until(f"end of {client.topic}", lambda: state() is State.CANCELLED, END_S)
+    bootstrap, job = here.kafka.bootstrap, client.topic
+    with StreamClient(bootstrap, client.topic) as control:
+        control.command("start-training", id=job, params=LONG_TRAINING)
+        control.event("epoch", START_S, job=job)
+    yield  # nobody reads the events meanwhile
+    with StreamClient(bootstrap, client.topic) as control:
+        control.command("stop-training", job=job)
+        control.event("cancelled", END_S, job=job)
 
 
 def report(

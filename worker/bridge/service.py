@@ -184,13 +184,11 @@ class Bridge(mode.Service):
                     )
 
     def _warn(self, name: str, stats: Stats) -> None:
-        """Log what a route waits for, once for each kind of reason until it waits no more."""
-        kind = "a failure" if stats.problem else "dead letters" if stats.stuck else "an answer"
-        if not (reason := stats.waiting_for):
-            self._warned.pop(name, None)
-        elif self._warned.get(name) != kind:  # a request that hangs is quiet before it has failed
-            self._warned[name] = kind
+        """Log what a route waits for, once until it is of another kind."""
+        kind, reason = stats.cause
+        if kind and kind != self._warned.get(name):
             logger.warning("bridge route=%s waiting reason=%s", name, reason)
+        self._warned[name] = kind
 
     def _run(self, name: str, mirror: Mirror) -> None:
         try:

@@ -54,12 +54,21 @@ class Stats:
         return self._problem if time.monotonic() - self._problem_at < TROUBLE_S else ""
 
     @property
+    def cause(self) -> tuple[str, str]:
+        """Why the route waits at the moment: the kind, and the words; empty when it does not."""
+        if problem := self.problem:
+            return "failure", problem
+        if self.stuck:
+            return "dead letters", self.stuck
+        quiet_s = time.monotonic() - self.progressed_at
+        if self.outstanding and quiet_s > QUIET_S:
+            return "silence", f"the other side confirmed nothing for {quiet_s:.0f} s"
+        return "", ""
+
+    @property
     def waiting_for(self) -> str:
         """What the route waits for at the moment; empty when nothing is wrong."""
-        quiet_s = time.monotonic() - self.progressed_at
-        is_quiet = self.outstanding and quiet_s > QUIET_S
-        quiet = f"the other side confirmed nothing for {quiet_s:.0f} s" if is_quiet else ""
-        return self.problem or self.stuck or quiet
+        return self.cause[1]
 
     def trouble(self, problem: str) -> None:
         """Note that a request has failed, and is to be tried again."""

@@ -105,9 +105,9 @@ class EmbeddedKafka:
         if not self._cluster:
             self.stop()
             raise BrokerError(f"librdkafka cannot start {self._brokers} embedded broker(s)")
-        self._told(self._library.rd_kafka_mock_group_initial_rebalance_delay_ms, 0)
+        self._ask(self._library.rd_kafka_mock_group_initial_rebalance_delay_ms, 0)
         for api, version in HIGHEST_VERSION.items():
-            self._told(self._library.rd_kafka_mock_set_apiversion, api, 0, version)
+            self._ask(self._library.rd_kafka_mock_set_apiversion, api, 0, version)
         mock = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
         self._front = KafkaFront(mock.split(","))
         self._front.start()
@@ -139,35 +139,35 @@ class EmbeddedKafka:
         """
         if partitions < 1:
             raise BrokerError(f"topic {name!r}: {partitions} partitions; it needs 1 or more")
-        error = self._told(self._library.rd_kafka_mock_topic_create, name.encode(), partitions, 1)
+        error = self._ask(self._library.rd_kafka_mock_topic_create, name.encode(), partitions, 1)
         if error != KafkaError.TOPIC_ALREADY_EXISTS:
             check(error, f"cannot create topic {name!r} with {partitions} partitions")
 
     def broker_down(self, broker: int = 1) -> None:
         """Close a broker's connections and refuse new ones until `broker_up`."""
-        error = self._told(self._library.rd_kafka_mock_broker_set_down, broker)
+        error = self._ask(self._library.rd_kafka_mock_broker_set_down, broker)
         check(error, f"cannot take broker {broker} down")
 
     def broker_up(self, broker: int = 1) -> None:
         """Let a broker accept connections again, with all that it knew."""
-        error = self._told(self._library.rd_kafka_mock_broker_set_up, broker)
+        error = self._ask(self._library.rd_kafka_mock_broker_set_up, broker)
         check(error, f"cannot take broker {broker} up")
 
     def set_rtt_ms(self, rtt_ms: int, broker: int = 1) -> None:
         """Delay every answer of a broker by so many milliseconds."""
-        error = self._told(self._library.rd_kafka_mock_broker_set_rtt, broker, rtt_ms)
+        error = self._ask(self._library.rd_kafka_mock_broker_set_rtt, broker, rtt_ms)
         check(error, f"cannot set the round-trip time of broker {broker} to {rtt_ms} ms")
 
     def push_request_errors(self, api: ApiKey, *errors: int) -> None:
         """Answer the next requests of a kind with these errors, one each (`KafkaError.X`)."""
         codes = (ctypes.c_int * len(errors))(*errors)
-        self._told(self._library.rd_kafka_mock_push_request_errors_array, api, len(errors), codes)
+        self._ask(self._library.rd_kafka_mock_push_request_errors_array, api, len(errors), codes)
 
     def clear_request_errors(self, api: ApiKey) -> None:
         """Forget the errors of a kind that no request has met yet."""
-        self._told(self._library.rd_kafka_mock_clear_request_errors, api)
+        self._ask(self._library.rd_kafka_mock_clear_request_errors, api)
 
-    def _told(self, function: Callable[..., int], *arguments: object) -> int:
+    def _ask(self, function: Callable[..., int], *arguments: object) -> int:
         """Have the mock's thread do something; return its answer."""
         if self._cluster is None:
             raise not_running()

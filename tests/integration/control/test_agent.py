@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,11 @@ class Deployment:
             web_enabled=False,
         )
         publisher = Publisher(lambda: {"bootstrap.servers": self.bootstrap})
-        events = Events(partial(send, publisher, f"{self.topic}-events"), "worker-1")
+
+        async def send(key: bytes, value: bytes) -> None:
+            await publisher.send(Outgoing(f"{self.topic}-events", key, value))
+
+        events = Events(send, "worker-1")
         runner = Runner(
             self.ledger, events, send_command=no_command, datadir=self.ledger.logdir
         )  # is not started: jobs stay accepted
@@ -73,10 +76,6 @@ class Deployment:
         """All events up to that of a last command."""
         await asyncio.to_thread(self.client.event, "rejected", id=last_id)
         return [record.json for record in self.client.reader("events").records]
-
-
-async def send(publisher: Publisher, topic: str, key: bytes, value: bytes) -> None:
-    await publisher.send(Outgoing(topic, key, value))
 
 
 async def no_command(command: Command) -> None:

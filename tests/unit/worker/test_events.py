@@ -1,5 +1,6 @@
-"""Events say what happened, when and where."""
+"""Events say what happened, when and where, and are confirmed when `publish` returns."""
 
+import asyncio
 import json
 import math
 
@@ -28,6 +29,25 @@ async def test_a_figure_that_is_no_number_is_null() -> None:
     events = Events(refuse, "worker-1")
 
     assert json.loads(events.encode("epoch", {"train_loss": math.nan}))["train_loss"] is None
+
+
+async def test_publishing_waits_for_the_confirmation() -> None:
+    """A publish that has returned has arrived."""
+    confirmation: asyncio.Future[None] = asyncio.Future()
+    is_sent = asyncio.Event()
+
+    async def send(_key: bytes, _value: bytes) -> None:
+        is_sent.set()
+        await confirmation
+
+    publishing = asyncio.create_task(Events(send, "worker-1").publish("accepted", key="a"))
+    await is_sent.wait()
+    await asyncio.sleep(0)
+    was_done = publishing.done()
+    confirmation.set_result(None)
+    await publishing
+
+    assert not was_done
 
 
 async def test_a_refusal_of_the_broker_is_raised() -> None:
