@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.bench import Benchmark
 from benchmarks.settings import setting
 from benchmarks.train_turns import Contender, Turns
-from trainer.labels import read_table
+from trainer.data.table import read_table
 
 ROUNDS, CHECKPOINTS_A_ROUND = 5, 8
 NEVER = 10**6

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.bench import Benchmark
 from benchmarks.settings import setting
 from trainer import Params
-from trainer.splits import open_split
+from trainer.data.splits import open_split
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 5

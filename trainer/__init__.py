@@ -7,22 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.batch_size_finder import BatchSizes, find_batch_size
-    from trainer.checkpoints import Checkpoint, load_checkpoint
-    from trainer.classifier import build_classifier
-    from trainer.cross_validation import CrossValidation, cross_validate
-    from trainer.dataset import FashionMNIST, get_dataloader
-    from trainer.defaults import DEFAULT_PARAMS
+    from trainer.checkpoints.checkpoint import Checkpoint, load_checkpoint
+    from trainer.checkpoints.evaluation import Evaluation, Prediction, evaluate, predict
+    from trainer.checkpoints.export import Exported, export
+    from trainer.data.dataset import FashionMNIST, get_dataloader
+    from trainer.data.idx import save_data
     from trainer.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainerError
-    from trainer.evaluation import Evaluation, Prediction, evaluate, predict
-    from trainer.exported import Exported, export
-    from trainer.lr_finder import LearningRates, find_learning_rate
+    from trainer.machine.seeds import set_seeds
+    from trainer.net.classifier import build_classifier
     from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Saved, Started
-    from trainer.params import Params
-    from trainer.progress import ProgressBar
-    from trainer.runs import fit, train
-    from trainer.seeds import set_seeds
-    from trainer.unpack import save_data
+    from trainer.params.defaults import DEFAULT_PARAMS
+    from trainer.params.params import Params
+    from trainer.reporting.progress import ProgressBar
+    from trainer.run.fit import fit, train
+    from trainer.tuning.batch_size import BatchSizes, find_batch_size
+    from trainer.tuning.cross_validation import CrossValidation, cross_validate
+    from trainer.tuning.learning_rate import LearningRates, find_learning_rate
 
 __all__ = [
     "DEFAULT_PARAMS",
@@ -63,22 +63,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "batch_size_finder": ("BatchSizes", "find_batch_size"),
-    "checkpoints": ("Checkpoint", "load_checkpoint"),
-    "classifier": ("build_classifier",),
-    "cross_validation": ("CrossValidation", "cross_validate"),
-    "dataset": ("FashionMNIST", "get_dataloader"),
-    "defaults": ("DEFAULT_PARAMS",),
+    "tuning.batch_size": ("BatchSizes", "find_batch_size"),
+    "checkpoints.checkpoint": ("Checkpoint", "load_checkpoint"),
+    "net.classifier": ("build_classifier",),
+    "tuning.cross_validation": ("CrossValidation", "cross_validate"),
+    "data.dataset": ("FashionMNIST", "get_dataloader"),
+    "params.defaults": ("DEFAULT_PARAMS",),
     "errors": ("CheckpointError", "DataError", "DivergedError", "ParamsError", "TrainerError"),
-    "evaluation": ("Evaluation", "Prediction", "evaluate", "predict"),
-    "exported": ("Exported", "export"),
-    "lr_finder": ("LearningRates", "find_learning_rate"),
+    "checkpoints.evaluation": ("Evaluation", "Prediction", "evaluate", "predict"),
+    "checkpoints.export": ("Exported", "export"),
+    "tuning.learning_rate": ("LearningRates", "find_learning_rate"),
     "observers": ("BatchReport", "EpochReport", "FitResult", "Observer", "Saved", "Started"),
-    "params": ("Params",),
-    "progress": ("ProgressBar",),
-    "runs": ("fit", "train"),
-    "seeds": ("set_seeds",),
-    "unpack": ("save_data",),
+    "params.params": ("Params",),
+    "reporting.progress": ("ProgressBar",),
+    "run.fit": ("fit", "train"),
+    "machine.seeds": ("set_seeds",),
+    "data.idx": ("save_data",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING
 import mode
 from yarl import URL
 
-from worker.broker import Broker
 from worker.control.agent import control_agent
-from worker.control.broadcast import Broadcast
-from worker.control.every_worker import EveryWorker
-from worker.control.one_worker import OneWorker
-from worker.events import Events
-from worker.faust_app import WorkerApp
-from worker.health import WorkerHealth
+from worker.control.broadcast_commands import EveryWorker
+from worker.control.command_listener import Broadcast
+from worker.control.group_commands import OneWorker
 from worker.images.agent import images_agent
 from worker.images.decode import Limits
 from worker.images.deployment import Deployment
 from worker.images.pipeline import CLASSIFIERS, Pipeline
 from worker.images.predictor import Predictor
-from worker.publisher import Outgoing, Publisher
+from worker.kafka.broker import Broker
+from worker.kafka.publisher import Outgoing, Publisher
+from worker.kafka.topics import Topics
+from worker.kafka.transport import POLL_RECORDS
+from worker.messages.events import Events
+from worker.runtime.faust_app import WorkerApp
+from worker.runtime.health import WorkerHealth
+from worker.runtime.metrics import Metrics
+from worker.runtime.views import health_views, metrics_view
+from worker.runtime.watchdog import Watchdog, coordinator_problem, stop_problem
 from worker.settings import Settings
-from worker.topics import Topics
 from worker.training.jobs import Ledger
 from worker.training.runner import Runner
-from worker.transport import POLL_RECORDS
-from worker.watchdog import Watchdog, coordinator_problem, stop_problem
-from worker.web.metrics import Metrics
-from worker.web.views import health_views, metrics_view
 
 if TYPE_CHECKING:
     from worker.bridge.service import Bridge

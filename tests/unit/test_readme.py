@@ -9,7 +9,7 @@ import pytest
 
 from tests.readme import block, readme
 from tests.worker_process import ROOT
-from worker.messages import COMMANDS, parse_command
+from worker.messages.commands import COMMANDS, parse_command
 from worker.settings import PREFIX, PUBLISHED, Settings
 
 ROW = re.compile(r"^\| ((?:`\w+`(?:, )?)+) \| (.*?) \| .*\|$", flags=re.MULTILINE)

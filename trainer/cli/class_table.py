@@ -34,7 +34,8 @@ class LastEvaluation(Observer):
         """Print the table; nothing when this part of the run had no evaluation."""
         if self._tested is None:
             return
-        from trainer.metrics import confusion_matrix, per_class  # noqa: PLC0415 - needs torch
+        from trainer.metrics.figures import per_class  # noqa: PLC0415 - needs torch
+        from trainer.metrics.meters import confusion_matrix  # noqa: PLC0415
 
         confusion = confusion_matrix(self._tested.probabilities, self._tested.labels)
         rows = zip(self._tested.class_names, per_class(confusion), strict=True)

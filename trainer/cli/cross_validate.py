@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trainer.cli.group import data_option, params_options
-from trainer.params_file import read_params
-from trainer.signals import StopSignals
+from trainer.machine.signals import StopSignals
+from trainer.params.files import read_params
 
 if TYPE_CHECKING:
-    from trainer.cross_validation import CrossValidation
+    from trainer.tuning.cross_validation import CrossValidation
 
 
 @click.command("cross-validate")
@@ -70,9 +70,9 @@ def _run(
     *,
     resume: bool,
 ) -> CrossValidation:
-    from trainer.cross_validation import cross_validate as run  # noqa: PLC0415 - help must not wait
-    from trainer.params import Params  # noqa: PLC0415
-    from trainer.progress import ProgressBar  # noqa: PLC0415
+    from trainer.params.params import Params  # noqa: PLC0415
+    from trainer.reporting.progress import ProgressBar  # noqa: PLC0415
+    from trainer.tuning.cross_validation import cross_validate as run  # noqa: PLC0415 - help must not wait
 
     params = Params.validate_all(given)
     return run(

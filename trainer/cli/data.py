@@ -12,7 +12,7 @@ import click
 @click.argument("datadir", default="data", type=click.Path(path_type=Path))
 def unpack(source: Path, datadir: Path) -> None:
     """Unpack the idx files in SOURCE (MNIST's form) into DATADIR (default: data)."""
-    from trainer.unpack import save_data  # noqa: PLC0415 - the help must not wait for OpenCV
+    from trainer.data.idx import save_data  # noqa: PLC0415 - the help must not wait for OpenCV
 
     counts = save_data(source, datadir)
     for kind, count in counts.items():

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trainer.cli.evaluate import checkpoint_argument, image_files
 from trainer.cli.group import data_option
-from trainer.cli.test import checkpoint_argument, image_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainer.checkpoints import Checkpoint
+    from trainer.checkpoints.checkpoint import Checkpoint
 
 MOST_IMAGES = 256
 
@@ -50,8 +50,8 @@ def export(
     in --data, and only written when it gives the same labels and, within --tolerance, the same
     probabilities as the checkpoint.
     """
-    from trainer.checkpoints import load_checkpoint  # noqa: PLC0415 - the help must not wait
-    from trainer.exported import export as run  # noqa: PLC0415
+    from trainer.checkpoints.checkpoint import load_checkpoint  # noqa: PLC0415 - the help must not wait
+    from trainer.checkpoints.export import export as run  # noqa: PLC0415
 
     loaded = load_checkpoint(checkpoint)
     pixels = _given(loaded, images) if images else _of_split(loaded, datadir)
@@ -66,7 +66,7 @@ def _given(checkpoint: Checkpoint, words: tuple[str, ...]) -> Tensor:
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    from trainer.decoding import read_image  # noqa: PLC0415
+    from trainer.data.decoding import read_image  # noqa: PLC0415
     from trainer.errors import DataError  # noqa: PLC0415
 
     channels, height, width = checkpoint.params.image_shape
@@ -85,7 +85,7 @@ def _given(checkpoint: Checkpoint, words: tuple[str, ...]) -> Tensor:
 def _of_split(checkpoint: Checkpoint, datadir: Path) -> Tensor:
     import torch  # noqa: PLC0415
 
-    from trainer.splits import open_split  # noqa: PLC0415
+    from trainer.data.splits import open_split  # noqa: PLC0415
 
     kind = "test" if (datadir / "test").exists() else "train"
     split = open_split(checkpoint.params, kind, datadir, checkpoint.class_names)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import click
 
 from trainer.cli.group import data_option, params_options
-from trainer.params_file import read_params
+from trainer.params.files import read_params
 
 if TYPE_CHECKING:
-    from trainer.batch_size_finder import BatchSizes
-    from trainer.lr_finder import LearningRates
+    from trainer.tuning.batch_size import BatchSizes
+    from trainer.tuning.learning_rate import LearningRates
 
 
 @click.command("find-lr")
@@ -55,7 +55,7 @@ def find_lr(
       python -m trainer train $(python -m trainer find-lr)
     """  # noqa: D301 - click wants the character, not a backslash
     given, _ = read_params(file, settings)
-    from trainer.lr_finder import find_learning_rate  # noqa: PLC0415 - the help must not wait
+    from trainer.tuning.learning_rate import find_learning_rate  # noqa: PLC0415 - the help must not wait
 
     found = find_learning_rate(given, datadir, lowest=lowest, highest=highest, steps=steps)
     if chart is not None:
@@ -78,7 +78,7 @@ def _draw(found: LearningRates, path: Path) -> None:
         TrainerError: The file cannot be written.
     """
     from trainer.errors import TrainerError  # noqa: PLC0415
-    from trainer.lr_finder import drawn  # noqa: PLC0415
+    from trainer.tuning.learning_rate import drawn  # noqa: PLC0415
 
     try:
         path.write_text(drawn(found), encoding="utf-8")
@@ -118,7 +118,7 @@ def find_batch_size(
       python -m trainer train $(python -m trainer find-batch-size)
     """  # noqa: D301 - click wants the character, not a backslash
     given, _ = read_params(file, settings)
-    from trainer.batch_size_finder import find_batch_size as run  # noqa: PLC0415
+    from trainer.tuning.batch_size import find_batch_size as run  # noqa: PLC0415
 
     found = run(given, datadir, memory_gb=memory_gb, first=first, largest=largest)
     if as_json:

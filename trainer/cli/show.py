@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from trainer.cli.group import params_options
-from trainer.params_file import read_params
+from trainer.params.files import read_params
 
 
 @click.command()
@@ -18,7 +18,7 @@ from trainer.params_file import read_params
 def params(*, file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Print the effective params, and where each value came from."""
     given, sources = read_params(file, settings)
-    from trainer.params import Params  # noqa: PLC0415 - the help must not wait for torch
+    from trainer.params.params import Params  # noqa: PLC0415 - the help must not wait for torch
 
     effective = Params.validate_all(given).as_json()
     if as_json:
@@ -34,7 +34,7 @@ def params(*, file: Path | None, settings: tuple[str, ...], as_json: bool) -> No
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(*, checkpoint: Path, as_json: bool) -> None:
     """Check CHECKPOINT and print what it holds."""
-    from trainer.checkpoints import load_checkpoint  # noqa: PLC0415 - the help must not wait
+    from trainer.checkpoints.checkpoint import load_checkpoint  # noqa: PLC0415 - the help must not wait
 
     loaded = load_checkpoint(checkpoint)
     weights = sum(tensor.numel() for tensor in loaded.content["model"].values())

@@ -10,9 +10,9 @@ import click
 
 from trainer.cli.class_table import LastEvaluation
 from trainer.cli.group import data_option, params_options
+from trainer.machine.signals import StopSignals
 from trainer.observers import FitResult, Observer, Started
-from trainer.params_file import read_params
-from trainer.signals import StopSignals
+from trainer.params.files import read_params
 
 
 @click.command()
@@ -63,9 +63,9 @@ def _run(
     *,
     resume: bool,
 ) -> FitResult | None:
-    from trainer.params import Params  # noqa: PLC0415 - the help must not wait for torch
-    from trainer.progress import ProgressBar  # noqa: PLC0415
-    from trainer.runs import fit  # noqa: PLC0415
+    from trainer.params.params import Params  # noqa: PLC0415 - the help must not wait for torch
+    from trainer.reporting.progress import ProgressBar  # noqa: PLC0415
+    from trainer.run.fit import fit  # noqa: PLC0415
 
     params = Params.validate_all(given)
     if signals.have_come():

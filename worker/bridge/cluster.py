@@ -8,7 +8,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 
 from worker.bridge.errors import BridgeError
 from worker.bridge.routes import Route
-from worker.topics import create_missing
+from worker.kafka.topics import create_missing
 
 __all__ = ["Cluster"]
 

@@ -23,7 +23,7 @@ from worker.bridge.mapping import ORIGIN, KafkaMessage, Origin, to_pub_sub
 from worker.bridge.pub_sub import PubSub, explain
 from worker.bridge.routes import Route
 from worker.bridge.stats import Recent, Stats, lag_of
-from worker.window import Window
+from worker.kafka.offset_window import Window
 
 __all__ = ["KafkaToPubSub"]
 

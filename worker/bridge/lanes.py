@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.window import Window
+from worker.kafka.offset_window import Window
 
 __all__ = ["Batch", "Item", "Lanes", "Span"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from worker.bridge.stats import Stats
-from worker.web.metrics import Metrics
+from worker.runtime.metrics import Metrics
 
 __all__ = ["export"]
 

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from worker.control.one_worker import OneWorker
-from worker.messages import message_id
+from worker.control.group_commands import OneWorker
+from worker.messages.commands import message_id
 
 __all__ = ["control_agent"]
 

@@ -1,4 +1,4 @@
-"""The images agent; an event that it takes carries a bundle of records (`worker.transport`)."""
+"""The images agent; each event carries a bundle of records (`worker.kafka.transport`)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, cast

@@ -14,8 +14,8 @@ from worker.errors import BadImage
 from worker.images.dead_letters import dead_letter, reason_of
 from worker.images.decode import Limits, decode
 from worker.images.predictions import predictions
-from worker.publisher import Outgoing
-from worker.topics import Topics
+from worker.kafka.publisher import Outgoing
+from worker.kafka.topics import Topics
 
 if TYPE_CHECKING:
     from worker.images.model import Model

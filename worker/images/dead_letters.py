@@ -5,7 +5,7 @@ import time
 from aiokafka.structs import ConsumerRecord
 
 from worker.errors import BadImage
-from worker.publisher import Outgoing
+from worker.kafka.publisher import Outgoing
 
 __all__ = ["dead_letter", "reason_of", "without_value"]
 

@@ -25,10 +25,10 @@ from worker.images.batch import Batch, answers, classify, decode_batch
 from worker.images.dead_letters import without_value
 from worker.images.decode import Limits
 from worker.images.predictor import Predictor
-from worker.publisher import Outgoing, Publisher, Refusals
-from worker.topics import Topics
-from worker.transport import Bundle
-from worker.web.metrics import Metrics
+from worker.kafka.publisher import Outgoing, Publisher, Refusals
+from worker.kafka.topics import Topics
+from worker.kafka.transport import Bundle
+from worker.runtime.metrics import Metrics
 
 __all__ = ["CLASSIFIERS", "Pipeline"]
 

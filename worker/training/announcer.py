@@ -5,8 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from worker.events import Events
-from worker.messages import Command, ReloadCheckpoint
+from worker.messages.commands import Command, ReloadCheckpoint
+from worker.messages.events import Events
 from worker.training.jobs import Job, State
 
 __all__ = ["Announcer"]

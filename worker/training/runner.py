@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import mode
 
-from worker.events import Events
-from worker.messages import Command
+from worker.messages.commands import Command
+from worker.messages.events import Events
 from worker.training.announcer import MAX_BACK_OFF_S, Announcer, pause
-from worker.training.child import Outcome, Task
+from worker.training.job_main import Outcome, Task
+from worker.training.job_process import JobProcess, ProcessDied, ProcessHung
 from worker.training.jobs import Job, Ledger, Lock, State
-from worker.training.process import JobProcess, ProcessDied, ProcessHung
 
 __all__ = ["Runner"]
 

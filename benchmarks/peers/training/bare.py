@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.peers.training import own_steps
 from benchmarks.peers.training.job import Job, take_turns
 from trainer import Params, build_classifier, set_seeds
-from trainer.classifier import Classifier, Logits
+from trainer.net.classifier import Classifier, Logits
 
 Split = tuple[Tensor, Tensor]
 

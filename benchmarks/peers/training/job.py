@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision import transforms
 
 from trainer import Params
-from trainer.splits import Split, open_split
+from trainer.data.splits import Split, open_split
 
 DONE = "turn done\n"
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.peers.training.job import Job, a_sample, your_turn
 from trainer import Params, build_classifier, set_seeds
-from trainer.classifier import Logits
+from trainer.net.classifier import Logits
 
 PRECISIONS: dict[str, Any] = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 

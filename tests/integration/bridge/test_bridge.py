@@ -21,8 +21,8 @@ from tests.integration.bridge.mirrored import (
 )
 from worker.bridge import pubsub_to_kafka
 from worker.bridge.errors import BridgeError
+from worker.embedded.kafka import ApiKey
 from worker.testing import EmbeddedKafka
-from worker.testing.embedded_kafka import ApiKey
 from worker.testing.fake_pubsub import FakePubSub
 
 

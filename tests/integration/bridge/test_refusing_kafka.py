@@ -16,8 +16,8 @@ from tests.integration.bridge.mirrored import (
     numbered,
 )
 from worker.bridge import dead_letters, kafka_to_pubsub, service, stats
+from worker.embedded.kafka import ApiKey
 from worker.testing import EmbeddedKafka
-from worker.testing.embedded_kafka import ApiKey
 from worker.testing.fake_pubsub import FakePubSub
 
 ENOUGH = 10_000

@@ -16,10 +16,10 @@ from faust.contrib.asgi import faust_app_running
 from tests.integration.training.rooms import until
 from tests.stream_client import StreamClient
 from worker.control.agent import control_agent
-from worker.control.one_worker import OneWorker
-from worker.events import Events
-from worker.messages import Command
-from worker.publisher import Outgoing, Publisher
+from worker.control.group_commands import OneWorker
+from worker.kafka.publisher import Outgoing, Publisher
+from worker.messages.commands import Command
+from worker.messages.events import Events
 from worker.testing import EmbeddedKafka
 from worker.training.jobs import Ledger, State
 from worker.training.runner import Runner

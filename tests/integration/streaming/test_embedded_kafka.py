@@ -13,9 +13,10 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
+from worker.embedded import kafka as embedded_kafka
+from worker.embedded.kafka import ApiKey
 from worker.errors import BrokerError
-from worker.testing import EmbeddedKafka, embedded_kafka
-from worker.testing.embedded_kafka import ApiKey
+from worker.testing import EmbeddedKafka
 
 
 @pytest.fixture

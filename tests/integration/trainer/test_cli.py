@@ -15,7 +15,7 @@ from scripts.digits import write_idx_files
 from tests.integration.trainer.conftest import Run
 from trainer import load_checkpoint
 from trainer.cli import main
-from trainer.params_file import read_params
+from trainer.params.files import read_params
 
 FAST = ("--set", "num_epochs=2", "--set", "eval_freq=1", "--set", "eval_batch_size=100")
 FAST += ("--set", "batch_size=64", "--set", "flip_images=false", "--set", "device=cpu")

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from trainer import Checkpoint, TrainerError, export, fit, load_checkpoint
-from trainer.exported import EXTRA_FILE
-from trainer.splits import open_split
+from trainer.checkpoints.export import EXTRA_FILE
+from trainer.data.splits import open_split
 
 
 @pytest.fixture(scope="module")

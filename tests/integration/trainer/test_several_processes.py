@@ -93,7 +93,7 @@ DYING = """
 import os, signal, sys
 from trainer import Observer
 from trainer.cli import main
-import trainer.distributed as distributed
+import trainer.machine.distributed as distributed
 
 any_of = distributed.Group.any
 polls = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 PROGRAM = """
 import itertools, os, time
-from trainer import decoding
+from trainer.data import decoding
 real, turn = decoding.read_image, itertools.count()
 def slowly(*given, **more):
     if next(turn) == 50:  # several threads read, and one of them is the 50th

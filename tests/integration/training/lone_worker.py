@@ -8,8 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from worker.events import Events
-from worker.messages import Command
+from worker.messages.commands import Command
+from worker.messages.events import Events
 from worker.training.jobs import Ledger
 from worker.training.runner import Runner
 

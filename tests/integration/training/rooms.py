@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from worker.events import Events
-from worker.messages import Command
+from worker.messages.commands import Command
+from worker.messages.events import Events
 from worker.training.jobs import Job, Ledger, State
 from worker.training.runner import Runner
 

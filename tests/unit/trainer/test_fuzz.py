@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from trainer import DataError, Params, ParamsError
-from trainer.labels import read_table
-from trainer.params_file import read_params
-from trainer.splits import open_split
-from trainer.unpack import read_idx, save_data
+from trainer.data.idx import read_idx, save_data
+from trainer.data.splits import open_split
+from trainer.data.table import read_table
+from trainer.params.files import read_params
 
 modest = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SMALL = {"net_arch": [], "device": "cpu", "n_classes": 2}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.messages import COMMANDS, parse_command
+from worker.messages.commands import COMMANDS, parse_command
 
 TEXT = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
 EXAMPLES = [

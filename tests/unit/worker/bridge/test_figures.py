@@ -9,7 +9,7 @@ import pytest
 from worker.bridge.filter import Filter
 from worker.bridge.metrics import export
 from worker.bridge.stats import QUIET_S, TROUBLE_S, Stats
-from worker.web.metrics import Metrics
+from worker.runtime.metrics import Metrics
 
 
 def test_each_route_is_among_the_metrics() -> None:

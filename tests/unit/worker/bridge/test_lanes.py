@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from worker.bridge.lanes import Batch, Item, Lanes, Span
 from worker.bridge.stats import Recent, Stats
-from worker.window import Window
+from worker.kafka.offset_window import Window
 
 
 class Sent:

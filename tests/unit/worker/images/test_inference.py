@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from trainer import build_classifier
-from trainer.defaults import DEFAULT_PARAMS
+from trainer.params.defaults import DEFAULT_PARAMS
 from worker.images.inference import for_inference, in_bfloat16
 
 

@@ -18,9 +18,9 @@ from worker.images.decode import Limits
 from worker.images.model import ModelName
 from worker.images.pipeline import Pipeline
 from worker.images.predictor import Predictor
-from worker.publisher import Outgoing, Refusals
-from worker.topics import Topics
-from worker.web.metrics import Metrics
+from worker.kafka.publisher import Outgoing, Refusals
+from worker.kafka.topics import Topics
+from worker.runtime.metrics import Metrics
 
 TOPICS = Topics("images", "predictions", "control", "events", "dead-letters")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.events import Events
-from worker.messages import Command
+from worker.messages.commands import Command
+from worker.messages.events import Events
 from worker.training.announcer import Announcer
 from worker.training.jobs import Job, State
 

@@ -1,0 +1,107 @@
+"""Held-out images, other sizes, augmentation and further metrics."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.trainer.diary import Diary
+from trainer import DataError, EpochReport, Params, ParamsError, fit, load_checkpoint
+from trainer.data.idx import write_split
+from trainer.data.splits import open_splits
+from trainer.data.transforms import Transforms
+
+
+def pictures(folder: Path, labels: list[str], size: tuple[int, int] = (28, 28)) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), *size), dtype=np.uint8)
+    write_split(folder, images, labels)
+
+
+def test_training_images_are_held_out_where_there_is_no_test_folder(
+    tmp_path: Path, small: dict[str, Any]
+) -> None:
+    """The same share of every class, drawn by the seed; no image is in both."""
+    pictures(tmp_path / "train", ["0"] * 40 + ["1"] * 10)
+    params = Params.validate_all({**small, "n_classes": 2, "validation_split": 0.2})
+    train, test = open_splits(params, tmp_path)
+    assert torch.bincount(train.labels).tolist() == [32, 8]
+    assert torch.bincount(test.labels).tolist() == [8, 2]
+    assert not set(train.files) & set(test.files)
+    assert open_splits(params, tmp_path)[1].files == test.files
+    other = params.model_copy(update={"manual_seed": 18})
+    assert open_splits(other, tmp_path)[1].files != test.files
+    for split in (train, test):
+        name = tmp_path / "train" / split.files[3]
+        expected = cv2.imread(str(name), cv2.IMREAD_GRAYSCALE)
+        assert np.array_equal(expected, split.pixels(torch.tensor([3]))[0, :, :, 0].numpy())
+
+
+def test_a_missing_test_folder_and_a_class_of_one_are_named(
+    tmp_path: Path, small: dict[str, Any]
+) -> None:
+    """The error proposes validation_split, and names the class that cannot be divided."""
+    pictures(tmp_path / "train", ["0"] * 5 + ["1"])
+    with pytest.raises(DataError, match=r"validation_split=0\.2"):
+        open_splits(Params.validate_all({**small, "n_classes": 2}), tmp_path)
+    params = Params.validate_all({**small, "n_classes": 2, "validation_split": 0.2})
+    with pytest.raises(DataError, match="class 1 has 1 images, too few"):
+        open_splits(params, tmp_path)
+
+
+def test_images_of_other_sizes_are_resized_on_request(
+    tmp_path: Path, small: dict[str, Any]
+) -> None:
+    """By default another size is an error; with resize_images it is resized."""
+    for kind in ("train", "test"):
+        pictures(tmp_path / kind, ["0", "1"], (56, 40))
+    with pytest.raises(DataError, match="is 40x56 with 1 channel, not 28x28"):
+        open_splits(Params.validate_all(small), tmp_path)
+    train, _ = open_splits(Params.validate_all({**small, "resize_images": True}), tmp_path)
+    picture = cv2.imread(str(tmp_path / "train" / "000001.png"), cv2.IMREAD_GRAYSCALE)
+    expected = cv2.resize(picture, (28, 28), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(expected, train.pixels(torch.tensor([1]))[0, :, :, 0].numpy())
+
+
+def test_augmentations_happen_in_training_only_with_draws_for_each_group(
+    small: dict[str, Any],
+) -> None:
+    """Eight groups of a batch are erased at eight places; evaluation sees the plain images."""
+    erase = {"class": "torchvision.transforms.v2.RandomErasing", "kwargs": {"p": 1.0}}
+    params = Params.validate_all({**small, "augmentations": [erase]})
+    images = torch.full((16, 28, 28, 1), 255, dtype=torch.uint8)
+    plain = Transforms(params)(images)
+    assert (plain == 1).all()
+    torch.manual_seed(1)
+    erased = Transforms(params, training=True)(images)
+    assert ((erased != 1).flatten(1).sum(1) > 0).all()
+    places = {tuple(one.flatten().tolist()) for one in erased}
+    assert 4 < len(places) <= 8
+
+
+def test_augmentations_that_change_the_shape_are_refused(small: dict[str, Any]) -> None:
+    """The net is made for one shape: training may not see another."""
+    crop = {"class": "torchvision.transforms.v2.CenterCrop", "kwargs": {"size": 20}}
+    with pytest.raises(ParamsError, match=r"augmentations: they make \(1, 20, 20\)"):
+        Params.validate_all({**small, "augmentations": [crop]})
+
+
+def test_torchmetrics_can_be_added_by_name(
+    digits: Path, small: dict[str, Any], tmp_path: Path
+) -> None:
+    """Cohen's kappa of ten balanced classes follows from the accuracy; it can decide on best.pt."""
+    diary = Diary()
+    params = {
+        **small,
+        "metrics": [{"class": "torchmetrics.CohenKappa"}],
+        "best_metric": "CohenKappa",
+    }
+    result = fit(params, digits, tmp_path, observers=[diary])
+    figures = diary.of(EpochReport)[-1].test_metrics
+    assert figures["CohenKappa"] == pytest.approx((figures["accuracy"] - 0.1) / 0.9, abs=1e-5)
+    assert result.best is not None
+    assert "CohenKappa" in load_checkpoint(result.best).metrics
+    with pytest.raises(ParamsError, match=r"metrics\[0\]\.class"):
+        Params.validate_all({"metrics": [{"class": "torchmetrics.text.BERTScore"}]})

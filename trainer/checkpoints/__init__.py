@@ -1,0 +1,1 @@
+"""One checkpoint file, its folder, and what can be done with it."""

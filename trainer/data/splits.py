@@ -1,0 +1,188 @@
+"""A split: its images, labels and class names, read from a folder or held out of another split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainer.data.decoding import Told
+from trainer.data.image_map import ImageMap, ignore, open_images
+from trainer.data.table import class_names, outside, read_table
+from trainer.errors import DataError
+from trainer.machine.seeds import HELD_OUT, generator
+from trainer.params.params import Params
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split, ready to be indexed.
+
+    Attributes:
+        images: uint8, `(n, height, width, channels)`, of all files that info.csv lists.
+        rows: int64, `(n,)`, which of them the split has.
+        labels: int64, `(n,)`, indices into `class_names`.
+        class_names: One an index.
+        files: File names, as info.csv lists them.
+    """
+
+    images: ImageMap
+    rows: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """Return stored images, uint8 `(n, height, width, channels)`."""
+        return torch.from_numpy(self.images.take(self.rows[indices].numpy()))
+
+    def part(self, chosen: Tensor) -> Split:
+        """Return a split of some of this one's images, by index."""
+        files = tuple(self.files[index] for index in chosen)
+        return replace(self, rows=self.rows[chosen], labels=self.labels[chosen], files=files)
+
+
+def open_split(
+    params: Params,
+    kind: str,
+    datadir: str | Path,
+    names: Sequence[str] | None = None,
+    *,
+    told: Told = ignore,
+) -> Split:
+    """Open one split.
+
+    Args:
+        params: The image size, channels and number of classes that the data must have.
+        kind: "train" or "test".
+        datadir: The folder that holds `train` and `test`.
+        names: The classes, one an index; those of the training split when not given.
+        told: Called while images are decoded with how many are done and how many there are; what
+            it raises ends the opening.
+
+    Raises:
+        DataError: With everything that is wrong with the split.
+    """
+    if kind not in {"train", "test"}:
+        raise DataError("bad data", [f"kind is {kind!r}; allowed: train, test"])
+    root = Path(datadir)
+    table = read_table(root / kind)
+    findings = list(table.findings)
+    try:
+        if names is None:
+            known = table if kind == "train" else read_table(root / "train")
+            names = class_names(known, params.n_classes)
+        findings += outside(table, names)
+    except DataError as error:
+        findings += error.findings
+    try:
+        channels, height, width = params.image_shape
+        shape = (height, width, channels)
+        images = open_images(table, shape, resize=params.resize_images, told=told)
+    except DataError as error:
+        raise DataError("bad data", [*findings, *error.findings]) from error
+    if findings or names is None:
+        raise DataError("bad data", findings)
+    index = {name: number for number, name in enumerate(names)}
+    labels = torch.tensor([index[label] for label in table.labels])
+    return Split(images, torch.arange(len(labels)), labels, tuple(names), table.files)
+
+
+def open_splits(params: Params, datadir: str | Path, told: Told = ignore) -> tuple[Split, Split]:
+    """Open the training and the test split; `told` is as in `open_split`.
+
+    With `validation_split` the test split is that share of each class's training images, drawn by
+    the seed, and the test folder is left alone.
+
+    Raises:
+        DataError: With everything that is wrong with either, in one report.
+    """
+    if params.validation_split:
+        return held_out(open_split(params, "train", datadir, told=told), params)
+    opened, findings = [], dict[str, None]()
+    for kind in ("train", "test"):
+        try:
+            opened.append(open_split(params, kind, datadir, told=told))
+        except DataError as error:
+            findings.update(dict.fromkeys(error.findings))
+    if len(opened) == 1 and not (Path(datadir) / "test").exists():
+        findings["or hold out some of the training images, say validation_split=0.2"] = None
+    if len(opened) == 2:
+        findings.update(dict.fromkeys(_never_seen(opened[0], opened[1], datadir)))
+    if findings:
+        raise DataError(f"the data in {datadir} cannot be used", list(findings))
+    train, test = opened
+    return train, test
+
+
+def _never_seen(train: Split, test: Split, datadir: str | Path) -> list[str]:
+    """Return a finding for every class that is tested and has no image to learn it from."""
+    lacking = set(test.labels.tolist()) - set(train.labels.tolist())
+    return [
+        f"{Path(datadir) / 'test'} has images of the class {train.class_names[index]}, of which "
+        f"{Path(datadir) / 'train'} has none"
+        for index in sorted(lacking)
+    ]
+
+
+def held_out(split: Split, params: Params) -> tuple[Split, Split]:
+    """Return a split without and with the images to test on, the same share of every class.
+
+    Raises:
+        DataError: A class has too few images to be in both.
+    """
+    folds = stratified(split.labels, params.manual_seed)
+    kept, tested, findings = [], [], []
+    for index, rows in folds.items():
+        n_tested = max(round(len(rows) * params.validation_split), 1)
+        if n_tested >= len(rows):
+            name = split.class_names[index]
+            findings.append(f"class {name} has {len(rows)} images, too few to hold some out")
+        tested.append(rows[:n_tested])
+        kept.append(rows[n_tested:])
+    if findings:
+        raise DataError("validation_split cannot be made", findings)
+    return split.part(torch.cat(kept).sort()[0]), split.part(torch.cat(tested).sort()[0])
+
+
+def folds(split: Split, count: int, seed: int) -> list[tuple[Split, Split]]:
+    """Return so many pairs of what to train and what to test on; each image is tested on once.
+
+    The images are dealt out class by class in an order drawn by the seed, so that the folds have
+    as many images, and as many of each class, give or take one.
+
+    Raises:
+        DataError: A class has fewer images than there are folds.
+    """
+    classes = stratified(split.labels, seed)
+    findings = [
+        f"class {split.class_names[index]} has {len(rows)} images, fewer than {count} folds"
+        for index, rows in classes.items()
+        if len(rows) < count
+    ]
+    if findings:
+        raise DataError("folds cannot be made", findings)
+    fold_of = torch.empty(len(split), dtype=torch.int64)
+    fold_of[torch.cat(list(classes.values()))] = torch.arange(len(split)) % count
+    numbers = [fold_of == number for number in range(count)]
+    return [(split.part(_rows(~tested)), split.part(_rows(tested))) for tested in numbers]
+
+
+def _rows(chosen: Tensor) -> Tensor:
+    return chosen.nonzero().flatten()
+
+
+def stratified(labels: Tensor, seed: int) -> dict[int, Tensor]:
+    """Return each class's rows in an order drawn by the seed."""
+    draws = generator(seed, HELD_OUT)
+    return {
+        index: rows[torch.randperm(len(rows), generator=draws)]
+        for index in sorted(set(labels.tolist()))
+        if len(rows := (labels == index).nonzero().flatten())
+    }

@@ -1,7 +1,0 @@
-"""The published params as a plain dict, to copy and change; classes are dotted names."""
-
-from typing import Any
-
-from trainer.params import Params
-
-DEFAULT_PARAMS: dict[str, Any] = Params().as_json()

@@ -1,0 +1,14 @@
+"""The versions that a result depends on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that matter to a checkpoint."""
+    packages = ("darkroom", "torch", "torchvision", "numpy")
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in packages
+    }

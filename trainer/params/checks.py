@@ -1,0 +1,103 @@
+"""What params say together: whether net, optimiser, schedules and transforms can be made at all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from trainer.params.components import first_line, wrong_kwargs
+from trainer.params.fields import Fields
+from trainer.params.shapes import output_shape, shape_after_transforms
+
+
+def cross_field_findings(params: Fields, wrong: Collection[str]) -> list[str]:
+    """Check keys against each other that are valid on their own.
+
+    Args:
+        params: The params, with defaults in place of the wrong ones.
+        wrong: The keys that are wrong already; checks that need them are left out.
+    """
+    found: list[str] = []
+    if not {"optim_class", "optim_kwargs", "learning_rate"} & set(wrong):
+        found += _optimiser(params)
+    if "learning_rate_schedule" not in wrong:
+        found += _schedules(params)
+    found += _alone(params)
+    if not {"metrics", "n_classes"} & set(wrong):
+        found += _metrics(params)
+    if not {"additional_transforms", "augmentations", "normalise_mean", "normalise_std"} & set(
+        wrong
+    ):
+        found += _net(params, wrong)
+    return found
+
+
+def _alone(params: Fields) -> list[str]:
+    """Return what is wrong with values that other values or the machine forbid."""
+    found = []
+    if params.precision == "float16" and not params.device.startswith("cuda"):
+        found.append("precision: float16 needs a GPU; use bfloat16 or float32 on the CPU")
+    weights = params.class_weights
+    if isinstance(weights, tuple) and len(weights) != params.n_classes:
+        found.append(f"class_weights: {len(weights)} values for n_classes={params.n_classes}")
+    for index, schedule in enumerate(params.learning_rate_schedule):
+        if schedule.cls is ReduceLROnPlateau and schedule.every == "batch":
+            where = f"learning_rate_schedule[{index}]"
+            found.append(f"{where}.every: ReduceLROnPlateau is stepped by evaluations, not batches")
+    return found
+
+
+def _optimiser(params: Fields) -> list[str]:
+    found = wrong_kwargs("optim_kwargs", params.optim_class, params.optim_kwargs, {"params", "lr"})
+    if found:
+        return found
+    try:
+        params.optim_class([_dummy()], lr=params.learning_rate, **params.optim_kwargs)
+    except Exception as error:
+        return [f"optim_kwargs: {params.optim_class.__name__}: {first_line(error)}"]
+    return []
+
+
+def _schedules(params: Fields) -> list[str]:
+    found = []
+    for index, schedule in enumerate(params.learning_rate_schedule):
+        where = f"learning_rate_schedule[{index}]"
+        wrong = wrong_kwargs(f"{where}.kwargs", schedule.cls, schedule.kwargs, {"optimizer"})
+        if not wrong:
+            try:
+                schedule.build(torch.optim.SGD([_dummy()], lr=params.learning_rate, momentum=0.9))
+            except Exception as error:
+                wrong = [f"{where}: {schedule.title}: {first_line(error)}"]
+        found += wrong
+    return found
+
+
+def _metrics(params: Fields) -> list[str]:
+    found = []
+    for index, metric in enumerate(params.metrics):
+        try:
+            tried = metric.of_classes(params.n_classes)
+            float(tried(torch.eye(params.n_classes), torch.arange(params.n_classes)))
+        except Exception as error:
+            found.append(f"metrics[{index}]: {metric.title}: {first_line(error)}")
+    return found
+
+
+def _net(params: Fields, wrong: Collection[str]) -> list[str]:
+    try:
+        shape = shape_after_transforms(params)
+        trained = shape_after_transforms(params, training=True)
+    except ValueError as error:
+        return [str(error)]
+    if trained != shape:
+        return [f"augmentations: they make {trained} of an image, which must stay {shape}"]
+    if {"net_arch", "image_height", "image_width", "is_image_color"} & set(wrong):
+        return []
+    return list(output_shape(params.net_arch, shape).findings)
+
+
+def _dummy() -> Any:
+    return torch.nn.Parameter(torch.zeros(1, 1))

@@ -1,0 +1,7 @@
+"""The published params as a plain dict, to copy and change; classes are dotted names."""
+
+from typing import Any
+
+from trainer.params.params import Params
+
+DEFAULT_PARAMS: dict[str, Any] = Params().as_json()

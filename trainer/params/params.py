@@ -1,0 +1,83 @@
+"""Everything that can be set, in one typed model that accepts the published dict as it stands.
+
+Validation is whole: one `ParamsError` lists every wrong key and value with what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainer.errors import ParamsError
+from trainer.params.fields import Fields
+
+
+class Params(Fields):
+    """The params of a run, validated; the keys are the published ones."""
+
+    @classmethod
+    def validate_all(cls, params: Mapping[str, Any] | Params) -> Params:
+        """Return the params when all of them are right.
+
+        Args:
+            params: The published dict, with classes or dotted names, or params already made.
+
+        Raises:
+            ParamsError: With every unknown key and wrong value, net and keyword arguments
+                included.
+        """
+        given = dict(params) if isinstance(params, Mapping) else params.as_given()
+        findings = [_unknown(key) for key in given if key not in cls.model_fields]
+        known = {key: value for key, value in given.items() if key in cls.model_fields}
+        try:
+            made, wrong = cls.model_validate(known), set[str]()
+        except ValidationError as error:
+            findings += [_finding(detail) for detail in error.errors(include_url=False)]
+            wrong = {str(detail["loc"][0]) for detail in error.errors()}
+            made = cls.model_validate({key: known[key] for key in known.keys() - wrong})
+        from trainer.params import checks  # noqa: PLC0415 - importing torch takes seconds
+
+        findings += checks.cross_field_findings(made, wrong)
+        if findings:
+            raise ParamsError("wrong params", findings)
+        return made
+
+    def as_given(self) -> dict[str, Any]:
+        """Return the fields as the model holds them, classes as classes."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the params as JSON-ready values, classes as dotted names.
+
+        A transform given as a Python object that no class and keyword arguments describe becomes
+        its text, which cannot be read back.
+        """
+        return self.model_dump(mode="json", by_alias=True, fallback=repr)
+
+
+def _unknown(key: object) -> str:
+    near = difflib.get_close_matches(str(key), Params.model_fields, n=1, cutoff=0.6)
+    hint = (
+        f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(Params.model_fields))}"
+    )
+    return f"{key}: unknown key; {hint}"
+
+
+def _finding(detail: Any) -> str:
+    """Put one of pydantic's findings as `key[index].name: message (got value)`."""
+    path = _path(detail["loc"])
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "missing":
+        return f"{path}: {message}"
+    text = repr(detail["input"])
+    return f"{path}: {message}; got {text if len(text) <= 80 else text[:77] + '...'}"
+
+
+def _path(steps: Iterable[object]) -> str:
+    text = ""
+    for step in steps:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    return text

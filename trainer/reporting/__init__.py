@@ -1,0 +1,1 @@
+"""Who is told during a run, and what they write."""

@@ -1,0 +1,1 @@
+"""One training run, from the params to the last checkpoint."""

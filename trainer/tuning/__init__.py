@@ -1,0 +1,1 @@
+"""What to choose: batch size, learning rate, and an estimate over folds."""

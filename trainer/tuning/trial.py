@@ -1,0 +1,73 @@
+"""Real training steps that leave nothing behind: what rates and batch sizes are tried out with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from trainer.data.dataset import Batch
+from trainer.data.splits import Split, held_out, open_split
+from trainer.machine.distributed import Group
+from trainer.machine.seeds import deterministic, set_seeds
+from trainer.metrics.meters import ConfusionMeter
+from trainer.net.classifier import Logits, new_classifier
+from trainer.params.params import Params
+from trainer.run.assembly import batches
+from trainer.run.learner import Learner, ready
+from trainer.run.steps import ClassifierSteps
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A new classifier that takes the steps that `fit` would take, on the same images.
+
+    Schedules, evaluation, averaged weights and checkpoints are left out.
+    """
+
+    params: Params
+    split: Split
+    learner: Learner
+    steps: ClassifierSteps
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield batches without end, epoch after epoch, as a run of this batch size gets them."""
+        made = batches(
+            self.params.model_copy(update={"batch_size": size}), self.split, training=True
+        )
+        for epoch in count():
+            yield from made.epoch(epoch)
+
+    def step(self, batch: Batch) -> float | None:
+        """Take a step; return its loss, or None when it or a gradient is not finite."""
+        meter = ConfusionMeter(self.params.n_classes)
+        loss, _ = self.steps.train_step(
+            batch.x, batch.y, self.learner.net, self.learner.optim, train_torchmetrics=meter
+        )
+        return loss if self.learner.guard.passes(loss) else None
+
+
+@contextmanager
+def trial(params: Params, datadir: str | Path) -> Iterator[Trial]:
+    """Give a trial of a new classifier, seeded as a run is.
+
+    Raises:
+        DataError: The training images are bad.
+    """
+    split = _to_train_on(params, datadir)
+    set_seeds(params.manual_seed)
+    model = new_classifier(params)
+    net = Logits(model).train()
+    with (
+        deterministic(on=params.deterministic),
+        ready(params, model, net, Group()) as learner,
+    ):
+        yield Trial(params, split, learner, ClassifierSteps(params, split.labels))
+
+
+def _to_train_on(params: Params, datadir: str | Path) -> Split:
+    """Open the images that a run would train on; a test folder need not be there."""
+    split = open_split(params, "train", datadir)
+    return held_out(split, params)[0] if params.validation_split else split

@@ -1,0 +1,137 @@
+"""Commands that every worker does for itself, and its answers."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from worker.errors import WorkerError
+from worker.images.deployment import Deployed, Deployment, Order
+from worker.messages.commands import Command, ReloadCheckpoint, Rollback, Status, StopTraining
+from worker.messages.events import Events
+from worker.training.jobs import Job, Ledger
+from worker.training.runner import Runner
+
+__all__ = ["EveryWorker"]
+
+MOST_JOBS_TOLD = 50
+MOST_IDS_KEPT = 10_000
+
+
+class EveryWorker:
+    """Does in this worker what every worker does, and answers for this worker.
+
+    Args:
+        partitions: Tells which partitions of the images are this worker's now.
+        versions: Of the programs that matter, by name.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        ledger: Ledger,
+        events: Events,
+        runner: Runner,
+        *,
+        partitions: Callable[[], Sequence[int]],
+        versions: Mapping[str, str],
+    ) -> None:
+        self._deployment = deployment
+        self._ledger = ledger
+        self._events = events
+        self._runner = runner
+        self._partitions = partitions
+        self._versions = versions
+        self._done: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def handle(self, command: Command, order: Order) -> None:
+        """Do one command.
+
+        Raises:
+            Exception: What the broker's client raises when the answer cannot be delivered.
+        """
+        match command:
+            case ReloadCheckpoint() if self._is_first(command):
+                await self._reload(command, order)
+            case Rollback() if self._is_first(command):
+                await self._rollback(command, order)
+            case StopTraining():
+                self._runner.cancel(command.job, command.id)
+            case Status():
+                await self._tell_status(command)
+            case _:
+                pass  # one worker does the others, and a second delivery is done already
+
+    async def follow(self) -> None:
+        """Serve what is deployed where this worker does not yet, and say so.
+
+        Raises:
+            Exception: What the broker's client raises when the answer cannot be delivered.
+        """
+        key = self._events.worker
+        try:
+            model = await self._deployment.follow()
+        except WorkerError as error:
+            await self._events.publish("reload-failed", key=key, reason=str(error))
+        else:
+            if model is not None:
+                await self._events.publish("reloaded", key=key, **_about(model))
+
+    def _is_first(self, command: Command) -> bool:
+        key = (command.command, command.id)
+        if key in self._done:
+            return False
+        self._done[key] = None
+        if len(self._done) > MOST_IDS_KEPT:
+            self._done.popitem(last=False)
+        return True
+
+    async def _reload(self, command: ReloadCheckpoint, order: Order) -> None:
+        try:
+            model = await self._deployment.reload(
+                command.path, job=command.job, order=order, force=command.force
+            )
+        except WorkerError as error:
+            await self._tell("reload-failed", command, reason=str(error))
+        else:
+            await self._tell("reloaded", command, **_about(model))
+
+    async def _rollback(self, command: Rollback, order: Order) -> None:
+        try:
+            model = await self._deployment.rollback(order=order)
+        except WorkerError as error:
+            await self._tell("reload-failed", command, reason=str(error))
+        else:
+            await self._tell("rolled-back", command, **_about(model))
+
+    async def _tell_status(self, command: Status) -> None:
+        model = self._deployment.current
+        jobs = await asyncio.to_thread(self._ledger.jobs)
+        await self._tell(
+            "status",
+            command,
+            **(_about(model) if model else {"model": None, "checkpoint": None}),
+            jobs=[_summary(job) for job in _most_relevant(jobs)],
+            partitions=sorted(self._partitions()),
+            versions=dict(self._versions),
+        )
+
+    async def _tell(self, event: str, command: Command, **fields: Any) -> None:
+        await self._events.publish(event, key=self._events.worker, id=command.id, **fields)
+
+
+def _about(model: Deployed) -> dict[str, Any]:
+    name = {"job": model.job, "epoch": model.epoch, "sha256": model.sha256}
+    return {"model": name, "checkpoint": model.checkpoint}
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    fields = {"state", "kind", "epoch", "num_epochs", "checkpoint", "reason", "worker"}
+    return {"job": job.name, **job.model_dump(mode="json", include=fields)}
+
+
+def _most_relevant(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that are not over, and the latest of the others."""
+    open_jobs = [job for job in jobs if not job.state.is_final]
+    ended = [job for job in jobs if job.state.is_final]
+    return ended[-MOST_JOBS_TOLD:] + open_jobs

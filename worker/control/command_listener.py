@@ -1,0 +1,115 @@
+"""Hears every command in every worker: a consumer without a group.
+
+A consumer group gives each message to one worker only, so this one has none. It begins at the end
+of the topic and goes on where it was after an outage, so that a worker hears each command that was
+sent while it ran.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import mode
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from worker.errors import BadCommand
+from worker.images.deployment import Order
+from worker.messages.commands import Command, message_id, parse_command
+
+__all__ = ["Broadcast"]
+
+logger = logging.getLogger(__name__)
+
+POLL_MS = 200
+FETCH_WAIT_MS = 100  # the embedded broker answers a fetch only after this wait, whatever arrives
+FIRST_BACK_OFF_S = 0.25
+MAX_BACK_OFF_S = 5.0
+
+
+class Broadcast(mode.Service):
+    """Hands each command to a handler, in order, with its place among all commands.
+
+    What cannot be understood is passed over here; the worker that takes it in the group rejects it.
+
+    Args:
+        topic: The control topic.
+        handle: Does a command.
+        connection: Gives the arguments of `AIOKafkaConsumer` that say how to reach the broker,
+            which is known only when the worker has started.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        handle: Callable[[Command, Order], Awaitable[None]],
+        connection: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        super().__init__()
+        self._topic = topic
+        self._handle = handle
+        self._connection = connection
+        self._next: dict[TopicPartition, int] = {}
+        self.positioned = asyncio.Event()
+        """Set when no command that is sent from now on can be missed.
+
+        Read what is deployed after it, not before: what is deployed later comes as a command.
+        """
+
+    @mode.Service.task
+    async def _keep_listening(self) -> None:
+        back_off_s = FIRST_BACK_OFF_S
+        while not self.should_stop:
+            try:
+                await self._listen()
+            except (KafkaError, OSError) as error:
+                logger.warning(
+                    "topic=%s: not heard, next try in %gs: %r", self._topic, back_off_s, error
+                )
+                await self.sleep(back_off_s)
+                back_off_s = min(2 * back_off_s, MAX_BACK_OFF_S)
+
+    async def _listen(self) -> None:
+        consumer = AIOKafkaConsumer(
+            self._topic,
+            group_id=None,
+            enable_auto_commit=False,
+            # where a partition is new, or the broker has lost what it had: all that is there
+            # was sent while this worker ran
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            **self._connection(),
+        )
+        try:
+            await consumer.start()
+            await self._take_position(consumer)
+            while not self.should_stop:
+                batches = await consumer.getmany(timeout_ms=POLL_MS)
+                for partition, records in batches.items():
+                    for record in records:
+                        await self._hear(record)
+                        self._next[partition] = record.offset + 1
+        finally:
+            await consumer.stop()
+
+    async def _take_position(self, consumer: AIOKafkaConsumer) -> None:
+        """At the end the first time, afterwards where it was."""
+        if not self.positioned.is_set():
+            self._next |= await consumer.end_offsets(consumer.assignment())
+        for partition in consumer.assignment():
+            if partition in self._next:
+                consumer.seek(partition, self._next[partition])
+        self.positioned.set()
+
+    async def _hear(self, record: ConsumerRecord) -> None:
+        place = message_id(record.topic, record.partition, record.offset)
+        try:
+            command = parse_command(record.value, default_id=place)
+        except BadCommand:
+            return
+        try:
+            await self._handle(command, (record.timestamp, record.offset))
+        except Exception:
+            # one command that fails must not keep the worker from hearing the next
+            logger.exception("command=%s id=%s: failed", command.command, command.id)

@@ -1,0 +1,1 @@
+"""The embedded Kafka, which is the default broker."""
