@@ -54,7 +54,7 @@ FOLLOW_S = 2.0
 
 def create_app(settings: Settings) -> WorkerApp:
     """Put a worker together; `faust -A worker worker` runs it."""
-    topics = Topics.of(settings)
+    topics = settings.topics
     worker_id = f"{socket.gethostname()}-{os.getpid()}"
     kafka = Broker(settings, topics)
     watchdog = Watchdog()

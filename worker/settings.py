@@ -28,6 +28,7 @@ from pydantic import (
 import trainer
 from worker.bridge.routes import Route, default_routes
 from worker.errors import SettingsError
+from worker.kafka.topics import Topics
 
 __all__ = ["EMBEDDED", "Settings", "load_settings"]
 
@@ -163,6 +164,17 @@ class Settings(BaseModel):
             predictions_topic=self.predictions_topic,
             pub_sub_topic=self.pub_sub_topic,
             pub_sub_subscription=self.pub_sub_subscription,
+        )
+
+    @property
+    def topics(self) -> Topics:
+        """The names of the deployment's topics."""
+        return Topics(
+            images=self.kafka_topic,
+            predictions=self.predictions_topic,
+            control=self.control_topic,
+            events=self.events_topic,
+            dead_letters=self.dead_letters_topic,
         )
 
     @property

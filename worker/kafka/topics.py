@@ -6,13 +6,11 @@ nothing from it, so the topics are there before the worker subscribes.
 
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from worker.errors import BrokerError
-from worker.settings import Settings
 
 __all__ = ["Topics", "create_missing"]
 
@@ -29,19 +27,8 @@ class Topics:
     events: str
     dead_letters: str
 
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Take the names from the settings."""
-        return cls(
-            images=settings.kafka_topic,
-            predictions=settings.predictions_topic,
-            control=settings.control_topic,
-            events=settings.events_topic,
-            dead_letters=settings.dead_letters_topic,
-        )
-
     def partitions(self, of_data: int) -> dict[str, int]:
-        """Return how many partitions each topic gets: control one, so commands have one order."""
+        """Return the number of partitions of each topic: 1 for commands, so they have one order."""
         return {
             self.images: of_data,
             self.predictions: of_data,
