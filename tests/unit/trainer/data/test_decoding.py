@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.trainer.diary import Diary
 from tests.unit.trainer.data.test_data import findings, write
+from tests.unit.trainer.diary import Diary
 from trainer import Params, fit, train
 from trainer.data import decoding as decoding_module
 from trainer.data import image_map as images_module

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.trainer.diary import Diary
 from tests.unit.trainer.data.test_data import write
+from tests.unit.trainer.diary import Diary
 from trainer import DataError, EpochReport, Params, ParamsError, build_classifier, fit
 from trainer.data.idx import read_idx
 
