@@ -14,6 +14,7 @@ import mode
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from worker.backoff import Backoff
 from worker.errors import BadCommand
 from worker.images.deployment import Order
 from worker.messages.commands import Command, message_id, parse_command
@@ -38,6 +39,7 @@ class Broadcast(mode.Service):
         handle: Does a command.
         connection: Gives the arguments of `AIOKafkaConsumer` that say how to reach the broker,
             which is known only when the worker has started.
+        backoff: Delays between attempts to listen during an outage.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Broadcast(mode.Service):
         topic: str,
         handle: Callable[[Command, Order], Awaitable[None]],
         connection: Callable[[], Mapping[str, Any]],
+        backoff: Backoff | None = None,
     ) -> None:
         super().__init__()
         self._topic = topic
         self._handle = handle
         self._connection = connection
+        self._backoff = backoff or Backoff(FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
         self._next: dict[TopicPartition, int] = {}
         self.positioned = asyncio.Event()
         """Set when no command that is sent from now on can be missed.
@@ -59,16 +63,16 @@ class Broadcast(mode.Service):
 
     @mode.Service.task
     async def _keep_listening(self) -> None:
-        back_off_s = FIRST_BACK_OFF_S
         while not self.should_stop:
             try:
                 await self._listen()
             except (KafkaError, OSError) as error:
+                delay_s = self._backoff.next_delay_s()
                 logger.warning(
-                    "topic=%s: not heard, next try in %gs: %r", self._topic, back_off_s, error
+                    "topic=%s cannot be read, next attempt in delay_s=%.2f: %r",
+                    *(self._topic, delay_s, error),
                 )
-                await self.sleep(back_off_s)
-                back_off_s = min(2 * back_off_s, MAX_BACK_OFF_S)
+                await self.sleep(delay_s)
 
     async def _listen(self) -> None:
         consumer = AIOKafkaConsumer(
@@ -86,6 +90,7 @@ class Broadcast(mode.Service):
             await self._take_position(consumer)
             while not self.should_stop:
                 batches = await consumer.getmany(timeout_ms=POLL_MS)
+                self._backoff.reset()
                 for partition, records in batches.items():
                     for record in records:
                         await self._hear(record)

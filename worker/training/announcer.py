@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from worker.backoff import Backoff
 from worker.messages.commands import Command, ReloadCheckpoint
 from worker.messages.events import Events
 from worker.training.jobs import Job, State
@@ -13,6 +14,7 @@ __all__ = ["Announcer"]
 
 logger = logging.getLogger(__name__)
 
+FIRST_BACK_OFF_S = 0.5
 MAX_BACK_OFF_S = 10.0
 _OF_EPOCH = (
     "epoch",
@@ -33,6 +35,7 @@ class Announcer:
         events: Where they go.
         send_command: Puts a command on the control topic and waits for the confirmation.
         stopping: Set when the worker stops; then what fails is not tried again but raised.
+        backoff: Delays between attempts to publish during an outage.
     """
 
     def __init__(
@@ -40,10 +43,12 @@ class Announcer:
         events: Events,
         send_command: Callable[[Command], Awaitable[object]],
         stopping: asyncio.Event,
+        backoff: Backoff | None = None,
     ) -> None:
         self._events = events
         self._send_command = send_command
         self._stopping = stopping
+        self._backoff = backoff or Backoff(FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
 
     async def started(self, job: Job, message: Mapping[str, Any]) -> None:
         """The process has opened the data and begins, or goes on where the job was left."""
@@ -92,17 +97,17 @@ class Announcer:
 
     async def _persist(self, send: Callable[[], Awaitable[object]]) -> None:
         """Send until it is confirmed; the job goes on meanwhile."""
-        delay_s = 0.5
         while True:
             try:
                 await send()
             except Exception as error:
                 if self._stopping.is_set():
                     raise
-                logger.warning("not confirmed, sent again in delay_s=%g: %r", delay_s, error)
+                delay_s = self._backoff.next_delay_s()
+                logger.warning("not confirmed, sent again in delay_s=%.2f: %r", delay_s, error)
                 await pause(self._stopping, delay_s)
-                delay_s = min(2 * delay_s, MAX_BACK_OFF_S)
             else:
+                self._backoff.reset()
                 return
 
 

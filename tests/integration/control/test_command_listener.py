@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.training.rooms import until
 from tests.stream_client import StreamClient
+from worker.backoff import Backoff
 from worker.control.command_listener import Broadcast
 from worker.images.deployment import Order
 from worker.messages.commands import Command
@@ -31,10 +32,13 @@ def client(kafka: EmbeddedKafka) -> Iterator[StreamClient]:
 class Listener:
     """One worker's ear, and what it heard."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, backoff: Backoff | None = None) -> None:
         self.heard: list[tuple[str, Order]] = []
         self.broadcast = Broadcast(
-            "images-control", self.hear, connection=lambda: {"bootstrap_servers": bootstrap}
+            "images-control",
+            self.hear,
+            connection=lambda: {"bootstrap_servers": bootstrap},
+            backoff=backoff,
         )
 
     async def hear(self, command: Command, order: Order) -> None:
@@ -116,6 +120,23 @@ async def test_a_listener_that_has_to_begin_again_goes_on_where_it_was(
             client.command("status", id="two")
         client.command("status", id="three")
         await listener.has_heard("one", "two", "three")
+
+
+async def test_the_second_outage_begins_with_short_delays(
+    kafka: EmbeddedKafka, client: StreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long an outage was, the next one is met with the first delay again."""
+    backoff = Backoff(0.01, 0.08, jitter=lambda _low, high: high)
+    listener = Listener(kafka.bootstrap, backoff)
+    async with listener.broadcast:
+        await listener.broadcast.positioned.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr("aiokafka.AIOKafkaConsumer.getmany", fail)
+            await until(lambda: backoff.failures >= 4, "a long outage", 20.0)
+        client.command("status", id="one")
+        await listener.has_heard("one")
+
+        assert backoff.next_delay_s() == 0.01
 
 
 async def fail(*_: object, **__: object) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from worker.backoff import Backoff
 from worker.messages.commands import Command
 from worker.messages.events import Events
 from worker.training.announcer import Announcer
@@ -33,7 +34,8 @@ class Broker:
         self.commands: list[Command] = []
         self.stopping = asyncio.Event()
         events = Events(self.send, "worker-1")
-        self.announcer = Announcer(events, self.send_command, self.stopping)
+        self.backoff = Backoff(0.001, 0.004, jitter=lambda _low, high: high)
+        self.announcer = Announcer(events, self.send_command, self.stopping, self.backoff)
 
     async def send(self, key: bytes, value: bytes) -> None:
         if self.refusals:
@@ -59,6 +61,15 @@ async def test_what_is_refused_is_sent_again_before_what_follows() -> None:
 
     assert broker.names == ["epoch", "failed"]
     assert broker.events[1]["reason"] == "bad data"
+
+
+async def test_the_second_outage_begins_with_a_short_delay() -> None:
+    """Once an event is confirmed, the next outage is met with the first delay again."""
+    broker = Broker(refusals=5)
+    await broker.announcer.epoch(Job(name="a"), EPOCH)
+
+    assert broker.names == ["epoch"]
+    assert broker.backoff.next_delay_s() == 0.001
 
 
 async def test_a_worker_that_stops_waits_for_no_broker() -> None:
