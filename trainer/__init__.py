@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from trainer.data.dataset import FashionMNIST, get_dataloader
     from trainer.data.idx import save_data
     from trainer.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainerError
+    from trainer.machine.durable import make_folder_durably, write_durably
     from trainer.machine.seeds import set_seeds
     from trainer.net.classifier import build_classifier
     from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Saved, Started
     from trainer.params.defaults import DEFAULT_PARAMS
+    from trainer.params.files import parse_param, read_params_file
     from trainer.params.params import Params
     from trainer.reporting.progress import ProgressBar
     from trainer.run.fit import fit, train
+    from trainer.suggestions import did_you_mean
     from trainer.tuning.batch_size import BatchSizes, find_batch_size
     from trainer.tuning.cross_validation import CrossValidation, cross_validate
     from trainer.tuning.learning_rate import LearningRates, find_learning_rate
@@ -49,6 +52,7 @@ __all__ = [
     "TrainerError",
     "build_classifier",
     "cross_validate",
+    "did_you_mean",
     "evaluate",
     "export",
     "find_batch_size",
@@ -56,10 +60,14 @@ __all__ = [
     "fit",
     "get_dataloader",
     "load_checkpoint",
+    "make_folder_durably",
+    "parse_param",
     "predict",
+    "read_params_file",
     "save_data",
     "set_seeds",
     "train",
+    "write_durably",
 ]
 
 _HOMES = {
@@ -74,10 +82,13 @@ _HOMES = {
     "checkpoints.export": ("Exported", "export"),
     "tuning.learning_rate": ("LearningRates", "find_learning_rate"),
     "observers": ("BatchReport", "EpochReport", "FitResult", "Observer", "Saved", "Started"),
+    "params.files": ("parse_param", "read_params_file"),
     "params.params": ("Params",),
     "reporting.progress": ("ProgressBar",),
     "run.fit": ("fit", "train"),
+    "machine.durable": ("make_folder_durably", "write_durably"),
     "machine.seeds": ("set_seeds",),
+    "suggestions": ("did_you_mean",),
     "data.idx": ("save_data",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -6,10 +6,11 @@ allowed namespaces; nothing is reached through a module or an attribute of a cla
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from dataclasses import dataclass
 from typing import Any
+
+from trainer.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Kind:
     """One kind of class that params name.
 
     Attributes:
-        what: The kind in words, for errors.
+        what: The kind in words with its article, for errors.
         namespaces: Modules whose own public classes may be named; the first is tried first.
         base: Dotted module and name of the class that all of the kind derive from.
         defined_in: Prefix of the modules that may define the class (empty: the namespaces' roots).
@@ -35,22 +36,22 @@ class Kind:
         return found
 
 
-LAYER = Kind("layer", ("torch.nn",), ("torch.nn", "Module"), "torch.nn.modules")
-OPTIMISER = Kind("optimiser", ("torch.optim",), ("torch.optim", "Optimizer"), "torch.optim")
+LAYER = Kind("a layer", ("torch.nn",), ("torch.nn", "Module"), "torch.nn.modules")
+OPTIMISER = Kind("an optimiser", ("torch.optim",), ("torch.optim", "Optimizer"), "torch.optim")
 SCHEDULE = Kind(
-    "learning-rate schedule",
+    "a learning-rate schedule",
     ("torch.optim.lr_scheduler",),
     ("torch.optim.lr_scheduler", "LRScheduler"),
     "torch.optim.lr_scheduler",
 )
 TRANSFORM = Kind(
-    "transform",
+    "a transform",
     ("torchvision.transforms.v2", "torchvision.transforms"),
     ("builtins", "object"),
     "torchvision.transforms",
 )
 METRIC = Kind(
-    "metric",
+    "a metric",
     ("torchmetrics", "torchmetrics.classification"),
     ("torchmetrics", "Metric"),
     "torchmetrics.classification",
@@ -75,9 +76,8 @@ def resolve(name: str, kind: Kind) -> type:
     module = importlib.import_module(namespace)
     found = getattr(module, short, None)
     if short.startswith("_") or not isinstance(found, type) or not _is_of(found, kind):
-        near = difflib.get_close_matches(short, _names(module, kind), n=1)
-        hint = f"; did you mean {namespace}.{near[0]}?" if near else ""
-        raise ValueError(f"{name!r} is no {kind.what} of {namespace}{hint}")
+        hint = did_you_mean(short, _names(module, kind), prefix=f"{namespace}.")
+        raise ValueError(f"{name!r} is not {kind.what} of {namespace}{hint}")
     return found
 
 

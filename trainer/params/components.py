@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from trainer.params import allowed_classes
 from trainer.params.allowed_classes import Kind
+from trainer.suggestions import did_you_mean
 
 
 def class_of(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
@@ -25,7 +25,7 @@ def class_of(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
         if isinstance(value, str):
             return allowed_classes.resolve(value, kind)
         if isinstance(value, type) and not issubclass(value, kind.base_class()):
-            raise ValueError(f"{value.__name__} is no {kind.what}")  # noqa: TRY004 - pydantic's
+            raise ValueError(f"{value.__name__} is not {kind.what}")  # noqa: TRY004 - pydantic's
         return value
 
     return BeforeValidator(to_class), PlainSerializer(lambda cls: allowed_classes.dotted(cls, kind))
@@ -177,10 +177,9 @@ def wrong_kwargs(where: str, cls: type, kwargs: Iterable[str], given: Iterable[s
     accepted = [name for name in takes if name not in given]
     findings = []
     for name in sorted(kwargs - set(accepted)):
-        near = difflib.get_close_matches(name, accepted, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(name, accepted)
         findings.append(
-            f"{where}: {cls.__name__} takes no {name!r}{hint}; it accepts {', '.join(accepted)}"
+            f"{where}: {cls.__name__} takes no {name!r}; it accepts {', '.join(accepted)}{hint}"
         )
     missing = [
         name

@@ -5,7 +5,6 @@ Validation is whole: one `ParamsError` lists every wrong key and value with what
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from trainer.errors import ParamsError
 from trainer.params.fields import Fields
+from trainer.suggestions import did_you_mean
 
 
 class Params(Fields):
@@ -59,11 +59,8 @@ class Params(Fields):
 
 
 def _unknown(key: object) -> str:
-    near = difflib.get_close_matches(str(key), Params.model_fields, n=1, cutoff=0.6)
-    hint = (
-        f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(Params.model_fields))}"
-    )
-    return f"{key}: unknown key; {hint}"
+    known = ", ".join(sorted(Params.model_fields))
+    return f"{key}: unknown key{did_you_mean(key, Params.model_fields) or f'; known: {known}'}"
 
 
 def _finding(detail: Any) -> str:

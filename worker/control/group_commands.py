@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import difflib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -170,9 +169,8 @@ class OneWorker:
 
     def _unknown(self, name: str) -> str:
         names = [job.name for job in self._ledger.jobs()]
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "status lists the jobs"
-        return f"job: {name!r} is not known; {hint}"
+        hint = trainer.did_you_mean(name, names) or "; status lists the jobs"
+        return f"job: {name!r} is not known{hint}"
 
     def _check_is_inside(self, checkpoint: str) -> None:
         logdir = self._ledger.logdir.resolve()

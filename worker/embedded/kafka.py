@@ -18,7 +18,7 @@ from typing import Self
 
 from confluent_kafka import KafkaError, cimpl
 
-from worker.durable import write_durably
+import trainer
 from worker.embedded.front import KafkaFront
 from worker.errors import BrokerError
 
@@ -247,9 +247,8 @@ def check(code: int, what: str) -> None:
 
 def announce(logdir: Path, bootstrap: str) -> None:
     """Write where the embedded broker of a log directory listens."""
-    logdir.mkdir(parents=True, exist_ok=True)
     content = {"bootstrap": bootstrap, "pid": os.getpid()}
-    write_durably(logdir / ADDRESS_FILE, json.dumps(content).encode())
+    trainer.write_durably(logdir / ADDRESS_FILE, json.dumps(content).encode())
 
 
 def withdraw(logdir: Path) -> None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import trainer
-from worker.durable import write_durably
 from worker.errors import BadCommand, WorkerError
 from worker.images.kept_checkpoints import KeptCheckpoints
 from worker.images.predictor import Predictor
@@ -210,7 +209,7 @@ class Deployment:
                 return record
             previous = record.current if record else None
             new = Record(current=deployed, previous=previous, order=order)
-            write_durably(self._path, new.model_dump_json(indent=1).encode())
+            trainer.write_durably(self._path, new.model_dump_json(indent=1).encode())
             in_use = {one.sha256 for one in (new.current, new.previous) if one}
             self._kept.drop_all_but(in_use)
             return new

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
-from worker.durable import write_durably
+import trainer
 from worker.errors import BadCommand
 
 __all__ = ["KeptCheckpoints"]
@@ -41,8 +41,7 @@ class KeptCheckpoints:
                     f"{original}: was written over while it was being deployed; "
                     "send the command again"
                 )
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_durably(self._copy(sha256), content)
+            trainer.write_durably(self._copy(sha256), content)
         except OSError as error:
             raise BadCommand(
                 f"{original}: cannot be copied to {self._folder}: {error.strerror}; "

@@ -4,15 +4,15 @@ Nothing past this file sees an unchecked command. What cannot be read becomes a 
 names the field, its value, and what would be right.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from trainer import did_you_mean
 from worker.errors import BadCommand
 
 __all__ = [
@@ -209,9 +209,9 @@ def _command_name(fields: dict[str, Any], command_id: str) -> str:
     name = fields["command"]
     if isinstance(name, str) and name in COMMANDS:
         return name
-    hint = _did_you_mean(name, COMMANDS)
+    hint = did_you_mean(name, COMMANDS)
     raise BadCommand(
-        f"command: {_show(name)} is not known{hint}; it must be one of {allowed}",
+        f"command: {_show(name)} is not known; it must be one of {allowed}{hint}",
         command_id=command_id,
     )
 
@@ -223,9 +223,8 @@ def _explain(problem: ErrorDetails, model: type[_Command]) -> str:
     field = str(problem["loc"][0])
     if problem["type"] == "extra_forbidden":
         known = [name for name in model.model_fields if name != "command"]
-        return (
-            f"{field}: unknown field{_did_you_mean(field, known)}; allowed are {', '.join(known)}"
-        )
+        hint = did_you_mean(field, known)
+        return f"{field}: unknown field; allowed are {', '.join(known)}{hint}"
     right = _description(model, field)
     if problem["type"] == "missing":
         return f"{field}: missing; it must be {right}"
@@ -234,11 +233,6 @@ def _explain(problem: ErrorDetails, model: type[_Command]) -> str:
 
 def _description(model: type[_Command], field: str) -> str:
     return model.model_fields[field].description or "as documented"
-
-
-def _did_you_mean(wrong: object, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(wrong).lower().replace("_", "-"), known, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _is_id(value: object) -> bool:

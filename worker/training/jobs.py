@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from worker.durable import sync_folder, write_durably
+import trainer
 from worker.errors import WorkerError
 
 __all__ = ["Job", "JobDamaged", "Ledger", "Lock", "State"]
@@ -144,9 +144,7 @@ class Ledger:
     def lock(self, name: str) -> Lock | None:
         """Take the job's lock without waiting; None when another process holds it."""
         folder = self.folder(name)
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            sync_folder(self.logdir)
+        trainer.make_folder_durably(folder)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,7 +175,8 @@ class Ledger:
 
     def write(self, job: Job) -> Job:
         """Keep the job, so that it survives whatever happens next. The caller holds its lock."""
-        write_durably(self.folder(job.name) / "job.json", job.model_dump_json(indent=2).encode())
+        content = job.model_dump_json(indent=2).encode()
+        trainer.write_durably(self.folder(job.name) / "job.json", content)
         return job
 
     def jobs(self) -> list[Job]:
@@ -226,7 +225,7 @@ class Ledger:
     def ask_to_stop(self, name: str, command_id: str) -> None:
         """Note that a job shall be cancelled. Needs no lock; who works on the job finds it."""
         content = json.dumps({"id": command_id}).encode()
-        write_durably(self.folder(name) / "stop.json", content)
+        trainer.write_durably(self.folder(name) / "stop.json", content)
 
     def asked_to_stop(self, name: str) -> str | None:
         """The id of the command that cancels the job, if there was one."""

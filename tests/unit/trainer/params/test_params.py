@@ -120,7 +120,7 @@ def test_the_dict_as_once_printed_is_refused_with_the_layer_and_the_remedy() -> 
         ),
         (
             {"num_feature": 8},
-            "net_arch[1]: BatchNorm2d takes no 'num_feature' (did you mean num_features?)",
+            "net_arch[1]: BatchNorm2d takes no 'num_feature'; it accepts num_features",
         ),
         ({}, "net_arch[1]: BatchNorm2d needs num_features"),
     ],
@@ -158,7 +158,7 @@ def test_everything_wrong_is_in_one_error() -> None:
         "mode: Input should be 'notebook' or 'script'",
         "flip_probability: ",
         "normalise_std[0]: ",
-        "SGD takes no 'momentumm' (did you mean momentum?)",
+        "SGD takes no 'momentumm'; it accepts",
         "learning_rate_schedule[0].kwargs: StepLR needs step_size",
     ):
         assert part in text

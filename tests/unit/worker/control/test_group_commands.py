@@ -202,7 +202,7 @@ async def test_stopping_an_unknown_job_is_refused_with_a_likely_one(worker: Work
     worker.keep(Job(name="digits-1"))
     await worker.take("stop-training", id="s", job="digits-2")
 
-    assert "'digits-2' is not known; did you mean 'digits-1'?" in worker.reason
+    assert "'digits-2' is not known; did you mean digits-1?" in worker.reason
     assert not worker.ledger.folder("digits-2").exists()
 
 
