@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -11,16 +11,14 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.bridge.stats import QUIET_S
+from worker.kafka.dead_letters import Headers, explained_headers, headers_without_value
 
-__all__ = ["DeadLetter", "DeadLetters", "Kept", "source_of"]
+__all__ = ["DeadLetter", "DeadLetters", "Kept"]
 
-MAX_ERROR_CHARACTERS = 1000
 RETRY_S = 1.0
 CLOSE_S = 1.0
 MAX_MESSAGE_BYTES = 100_000_000  # what Kafka takes is Kafka's to say
 TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
-
-Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Kept(Enum):
@@ -43,15 +41,11 @@ class DeadLetter:
     source: Mapping[str, str]
     """Headers that tell where it came from, such as `source-topic`."""
 
-    def as_headers(self) -> list[tuple[str, bytes | None]]:
-        """Return the message's own headers, and after them those that explain it."""
-        facts = {
-            "reason": self.reason,
-            "error": self.error[:MAX_ERROR_CHARACTERS],
-            **self.source,
-            "time": f"{time.time():.3f}",
-        }
-        return [*self.headers, *((name, text.encode()) for name, text in facts.items())]
+    def explained(self) -> Headers:
+        """Return the message's own headers, followed by those that explain the dead letter."""
+        return explained_headers(
+            self.headers, reason=self.reason, error=self.error, source=self.source
+        )
 
 
 @dataclass(slots=True)
@@ -59,7 +53,7 @@ class Sending:
     """A dead letter on its way."""
 
     letter: DeadLetter
-    headers: list[tuple[str, bytes | None]]
+    headers: Headers
     done: Callable[[Kept], None]
     kept: Kept = Kept.WHOLE
 
@@ -99,7 +93,7 @@ class DeadLetters:
             self._progressed_at = time.monotonic()
         self.outstanding += 1
         self.outstanding_bytes += len(letter.value or b"")
-        self._produce(Sending(letter, letter.as_headers(), done))
+        self._produce(Sending(letter, letter.explained(), done))
 
     def poll(self) -> None:
         """Hear what the broker has confirmed, and try again what it has not taken."""
@@ -139,19 +133,10 @@ class DeadLetters:
             sending.done(sending.kept)
         elif error.code() == TOO_LARGE and sending.kept is Kept.WHOLE:
             sending.kept = Kept.WITHOUT_VALUE
-            sending.headers.append(("value-omitted", b"true"))
+            sending.headers = headers_without_value(sending.headers)
             self._produce(sending)
         else:  # the topic is not writable: better wait than lose
             self._try_again(sending)
 
     def _try_again(self, sending: Sending) -> None:
         self._again.append((time.monotonic() + RETRY_S, sending))
-
-
-def source_of(record: Message) -> dict[str, str]:
-    """Return the headers that tell where a Kafka message came from."""
-    return {
-        "source-topic": str(record.topic()),
-        "source-partition": str(record.partition()),
-        "source-offset": str(record.offset()),
-    }

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from worker.bridge.dead_letters import DeadLetter, DeadLetters, Kept, source_of
+from worker.bridge.dead_letters import DeadLetter, DeadLetters, Kept
 from worker.bridge.errors import BridgeError
 from worker.bridge.filter import Filter
 from worker.bridge.lanes import Batch, Item, Lanes, Span
@@ -23,6 +23,7 @@ from worker.bridge.mapping import ORIGIN, KafkaMessage, Origin, to_pub_sub
 from worker.bridge.pub_sub import PubSub, explain
 from worker.bridge.routes import Route
 from worker.bridge.stats import Recent, Stats, lag_of
+from worker.kafka.dead_letters import source_headers
 from worker.kafka.offset_window import Window
 
 __all__ = ["KafkaToPubSub"]
@@ -245,7 +246,8 @@ class KafkaToPubSub:
 
         record: Message = item.record
         headers: Any = record.headers() or ()
-        letter = DeadLetter(record.key(), record.value(), headers, reason, error, source_of(record))
+        source = source_headers(record.topic(), record.partition(), record.offset())
+        letter = DeadLetter(record.key(), record.value(), headers, reason, error, source)
         self._dead_letters.send(letter, done)
 
     # Kafka's side

@@ -11,9 +11,10 @@ from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
 from worker.errors import BadImage
-from worker.images.dead_letters import dead_letter, reason_of
+from worker.images.dead_letters import dead_letter
 from worker.images.decode import Limits, decode
 from worker.images.predictions import predictions
+from worker.kafka.dead_letters import reason_of
 from worker.kafka.publisher import Outgoing
 from worker.kafka.topics import Topics
 
@@ -45,7 +46,7 @@ class Batch:
 
     def reasons(self) -> list[str]:
         """Return why each dead letter is one."""
-        return [reason_of(letter) for letter in self.dead_letters]
+        return [reason_of(letter.headers) for letter in self.dead_letters]
 
 
 def decode_batch(
