@@ -1,5 +1,5 @@
-# What start_kafka.sh and start_pubsub.sh share; to be sourced. They set `port` and `options`, the
-# names of their options, and have `usage` and `option NAME VALUE`.
+# What start_kafka.sh and start_pubsub.sh share; to be sourced. They set `port`, `options` (the names
+# of their options) and `flags` (of those without a value), and have `usage` and `option NAME VALUE`.
 
 script=${0##*/}
 
@@ -24,6 +24,13 @@ parse() { # ARGUMENT...
             exit 0
             ;;
         --?*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+        esac
+        case " ${flags:-} " in
+        *" $1 "*)
+            option "$1" yes
+            shift
+            continue
+            ;;
         esac
         case " $options " in
         *" $1 "*) [ $# -ge 2 ] || fail "$1 needs a value; see --help" ;;

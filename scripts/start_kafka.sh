@@ -2,24 +2,33 @@
 # Run a one-node Apache Kafka (KRaft) on the loopback interface, until Ctrl-C or a signal.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/broker.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/kafka_security.sh"
 
 version=4.1.1
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/darkroom
 port=9092
-data=${XDG_DATA_HOME:-$HOME/.local/share}/darkroom/kafka
+home=${XDG_DATA_HOME:-$HOME/.local/share}/darkroom
+data=
+secure=
 overrides=()
 options="--port --data --set"
+flags=--secure
 
 usage() {
     cat <<USAGE
 Usage: scripts/start_kafka.sh [OPTION]...
 
 Run a one-node Apache Kafka on 127.0.0.1 in the foreground. It prints "Kafka is ready at HOST:PORT"
-on standard output once it takes connections; Ctrl-C or SIGTERM ends it.
+on standard output once it takes connections; Ctrl-C or SIGTERM ends it. Topics have to be created
+before they are used.
 
   --port PORT        where it listens (default $port); 0 takes a free port
   --data DIR         where it keeps its messages
-                     (default $data)
+                     (default $home/kafka, with --secure $home/kafka-secure)
+  --secure           ask for passwords (SASL PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; with TLS on PORT,
+                     without TLS on PORT+2) or client certificates (PORT+1), and for permissions
+                     (ACLs). It makes an authority, certificates and a user that may do everything
+                     in DIR/security, and prints the settings of a worker
   --set KEY=VALUE    a setting of the broker, on top of this script's; may be repeated
   -h, --help         this text
 
@@ -33,6 +42,7 @@ option() { # NAME VALUE
     case $1 in
     --port) port=$2 ;;
     --data) data=$2 ;;
+    --secure) secure=$2 ;;
     --set) overrides+=("$2") ;;
     esac
 }
@@ -85,8 +95,6 @@ write_settings() { # FOLDER
     cat >"$1/server.properties" <<PROPERTIES
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
 controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:$controller
 log.dirs=$1/messages
@@ -98,12 +106,19 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=8
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+# a misspelt name is an error, not a new topic
+auto.create.topics.enable=false
 # a worker that starts does not wait for others to join its group
 group.initial.rebalance.delay.ms=0
 # an image may be larger than Kafka's 1 MB, and a Pub/Sub message is 10 MB at most
 message.max.bytes=11534336
 replica.fetch.max.bytes=11534336
 PROPERTIES
+    if [ "$secure" ]; then
+        secure_settings "$1" "$controller"
+    else
+        echo "listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller"
+    fi >>"$1/server.properties"
     [ ${#overrides[@]} -eq 0 ] || printf '%s\n' "${overrides[@]}" >>"$1/server.properties"
     cat >"$1/log4j2.properties" <<'LOGGING'
 status=error
@@ -119,21 +134,32 @@ LOGGING
 
 format_once() { # FOLDER JAVA LIBS
     [ -e "$1/messages/meta.properties" ] && return
-    local run=("$2" -cp "$3/*" "-Dlog4j2.configurationFile=$1/log4j2.properties") id
+    local run=("$2" -cp "$3/*" "-Dlog4j2.configurationFile=$1/log4j2.properties") id users=()
+    [ ! "$secure" ] || users=("@$1/security/scram") # in a file, so that ps shows no password
     id=$("${run[@]}" kafka.tools.StorageTool random-uuid)
-    "${run[@]}" kafka.tools.StorageTool format -t "$id" -c "$1/server.properties" >&2 ||
+    "${run[@]}" kafka.tools.StorageTool format -t "$id" -c "$1/server.properties" ${users[@]+"${users[@]}"} >&2 ||
         fail "Kafka cannot keep its messages in $1; the lines above say why."
 }
 
 parse "$@"
 java=$(find_java "Kafka $version") || exit
 libs=$(find_libs) || exit
-choose_port
-mkdir -p "$data/messages" || fail "--data $data: cannot make this folder"
+data=${data:-$home/kafka${secure:+-secure}}
+mkdir -p "$data" || fail "--data $data: cannot make this folder"
 data=$(cd "$data" && pwd -P)
+if [ "$secure" ]; then
+    umask 077
+    secure_ports
+    make_security_once "$data"
+else
+    choose_port
+    [ ! -d "$data/security" ] || fail "--data $data belongs to a secured Kafka; add --secure, or choose another folder."
+fi
+mkdir -p "$data/messages"
 write_settings "$data"
 format_once "$data" "$java" "$libs"
 say "Kafka keeps its messages in $data"
+[ ! "$secure" ] || explain_access "$data"
 (announce_when_ready Kafka $$ &) # in a shell of its own, so that Kafka gets no child that it would never reap
 # shellcheck disable=SC2086 # several options
 exec "$java" ${KAFKA_HEAP_OPTS:--Xms256m -Xmx1g} -cp "$libs/*" \

@@ -25,7 +25,7 @@ from worker.streaming.kafka import publish_payload
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
     folder: Path = tmp_path_factory.mktemp("broker")
-    with real_kafka(folder, ["auto.create.topics.enable=false"]) as kafka:
+    with real_kafka(folder) as kafka:
         yield kafka
 
 

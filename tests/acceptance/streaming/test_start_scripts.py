@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from tests.brokers import pubsub_emulator, real_kafka
 from tests.worker_process import ROOT, clean_environment
@@ -41,6 +43,8 @@ def first_value(bootstrap: str, topic: str, group: str = "first") -> bytes | Non
 def test_kafka_keeps_its_messages_through_a_kill_and_a_stop(tmp_path: Path) -> None:
     """A confirmed message is there again, at the same address, after kill -9 and after SIGTERM."""
     with real_kafka(tmp_path) as kafka:
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+        admin.create_topics([NewTopic("images", 1, 1)])["images"].result(30.0)
         producer = Producer({"bootstrap.servers": kafka.bootstrap})
         producer.produce("images", b"kept")
         assert producer.flush(30.0) == 0
