@@ -12,9 +12,9 @@ import mode
 from yarl import URL
 
 from worker.control.agent import control_agent
-from worker.control.broadcast_commands import EveryWorker
-from worker.control.command_listener import Broadcast
-from worker.control.group_commands import OneWorker
+from worker.control.broadcast_commands import BroadcastCommands
+from worker.control.command_listener import CommandListener
+from worker.control.group_commands import GroupCommands
 from worker.images.agent import images_agent
 from worker.images.decode import Limits
 from worker.images.deployment import Deployment
@@ -24,7 +24,7 @@ from worker.kafka.broker import Broker
 from worker.kafka.publisher import Outgoing, Publisher
 from worker.kafka.topics import Topics
 from worker.kafka.transport import POLL_RECORDS
-from worker.messages.events import Events
+from worker.messages.events import EventPublisher
 from worker.runtime.faust_app import WorkerApp
 from worker.runtime.health import WorkerHealth
 from worker.runtime.metrics import Metrics
@@ -101,7 +101,7 @@ def create_app(settings: Settings) -> WorkerApp:
     async def send(topic: str, key: bytes, value: bytes) -> None:
         await publisher.send(Outgoing(topic, key, value))
 
-    events = Events(partial(send, topics.events), worker_id)
+    events = EventPublisher(partial(send, topics.events), worker_id)
     ledger = Ledger(settings.logdir)
     runner = Runner(
         ledger,
@@ -112,8 +112,8 @@ def create_app(settings: Settings) -> WorkerApp:
         hang_s=settings.training_hang_s,
         stop_timeout_s=settings.stop_timeout_s * TRAINING_SHARE_OF_STOP,
     )
-    one_worker = OneWorker(ledger, events, runner, defaults=settings.training)
-    every_worker = EveryWorker(
+    group_commands = GroupCommands(ledger, events, runner, defaults=settings.training)
+    broadcast_commands = BroadcastCommands(
         deployment,
         ledger,
         events,
@@ -121,23 +121,23 @@ def create_app(settings: Settings) -> WorkerApp:
         partitions=lambda: app.partitions_of(topics.images),
         versions={name: version(name) for name in ("darkroom", "faust-streaming", "torch")},
     )
-    broadcast = Broadcast(
+    listener = CommandListener(
         topics.control,
-        every_worker.handle,
+        broadcast_commands.handle,
         connection=lambda: {"bootstrap_servers": kafka.bootstrap, "client_id": worker_id},
     )
 
     async def follow() -> None:
         """Serve what is deployed, once no later deployment can be missed."""
-        await broadcast.positioned.wait()
+        await listener.has_position.wait()
         while not app.should_stop:
-            await every_worker.follow()
+            await broadcast_commands.catch_up()
             await app.sleep(FOLLOW_S)
 
     app.task(follow)
     app.begin_stop = runner.begin_stop
     mirrors = bridges(settings, kafka, topics, metrics)
-    app.services = [publisher, pipeline, runner, broadcast, *mirrors]
+    app.services = [publisher, pipeline, runner, listener, *mirrors]
     app.checks = [bridge.prepare for bridge in mirrors]
     watchdog.add(coordinator_problem(app), COORDINATOR_S)
     watchdog.add(stop_problem(app), settings.stop_timeout_s)
@@ -163,7 +163,7 @@ def create_app(settings: Settings) -> WorkerApp:
         app.raw_topic(topics.control),
         name="control",
         supervisor_strategy=mode.CrashingSupervisor,
-    )(control_agent(one_worker))
+    )(control_agent(group_commands))
     return app
 
 

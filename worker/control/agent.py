@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from worker.control.group_commands import OneWorker
+from worker.control.group_commands import GroupCommands
 from worker.messages.commands import message_id
 
 __all__ = ["control_agent"]
@@ -12,7 +12,7 @@ AT_ONCE = 16
 WITHIN_S = 0.02
 
 
-def control_agent(one_worker: OneWorker) -> Callable[[Any], Awaitable[None]]:
+def control_agent(group_commands: GroupCommands) -> Callable[[Any], Awaitable[None]]:
     """The agent's body, for `app.agent(topic, supervisor_strategy=mode.CrashingSupervisor)`.
 
     A command is acknowledged when it is on disk or its rejection is confirmed. An error that
@@ -26,7 +26,7 @@ def control_agent(one_worker: OneWorker) -> Callable[[Any], Awaitable[None]]:
             for event in events:
                 message = event.message
                 place = message_id(message.topic, message.partition, message.offset)
-                await one_worker.handle(event.value, place)
+                await group_commands.handle(event.value, place)
                 event.ack()
 
     return control

@@ -8,17 +8,17 @@ from typing import Any
 from worker.errors import WorkerError
 from worker.images.deployment import Deployed, Deployment, Order
 from worker.messages.commands import Command, ReloadCheckpoint, Rollback, Status, StopTraining
-from worker.messages.events import Events
+from worker.messages.events import EventPublisher
 from worker.training.jobs import Job, Ledger
 from worker.training.runner import Runner
 
-__all__ = ["EveryWorker"]
+__all__ = ["BroadcastCommands"]
 
 MOST_JOBS_TOLD = 50
 MOST_IDS_KEPT = 10_000
 
 
-class EveryWorker:
+class BroadcastCommands:
     """Does in this worker what every worker does, and answers for this worker.
 
     Args:
@@ -30,7 +30,7 @@ class EveryWorker:
         self,
         deployment: Deployment,
         ledger: Ledger,
-        events: Events,
+        events: EventPublisher,
         runner: Runner,
         *,
         partitions: Callable[[], Sequence[int]],
@@ -62,7 +62,7 @@ class EveryWorker:
             case _:
                 pass  # one worker does the others, and a second delivery is done already
 
-    async def follow(self) -> None:
+    async def catch_up(self) -> None:
         """Serve what is deployed where this worker does not yet, and say so.
 
         Raises:

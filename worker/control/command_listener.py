@@ -19,7 +19,7 @@ from worker.errors import BadCommand
 from worker.images.deployment import Order
 from worker.messages.commands import Command, message_id, parse_command
 
-__all__ = ["Broadcast"]
+__all__ = ["CommandListener"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ FIRST_BACK_OFF_S = 0.25
 MAX_BACK_OFF_S = 5.0
 
 
-class Broadcast(mode.Service):
+class CommandListener(mode.Service):
     """Hands each command to a handler, in order, with its place among all commands.
 
     What cannot be understood is passed over here; the worker that takes it in the group rejects it.
@@ -55,7 +55,7 @@ class Broadcast(mode.Service):
         self._connection = connection
         self._backoff = backoff or Backoff(FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
         self._next: dict[TopicPartition, int] = {}
-        self.positioned = asyncio.Event()
+        self.has_position = asyncio.Event()
         """Set when no command that is sent from now on can be missed.
 
         Read what is deployed after it, not before: what is deployed later comes as a command.
@@ -93,21 +93,21 @@ class Broadcast(mode.Service):
                 self._backoff.reset()
                 for partition, records in batches.items():
                     for record in records:
-                        await self._hear(record)
+                        await self._receive(record)
                         self._next[partition] = record.offset + 1
         finally:
             await consumer.stop()
 
     async def _take_position(self, consumer: AIOKafkaConsumer) -> None:
         """At the end the first time, afterwards where it was."""
-        if not self.positioned.is_set():
+        if not self.has_position.is_set():
             self._next |= await consumer.end_offsets(consumer.assignment())
         for partition in consumer.assignment():
             if partition in self._next:
                 consumer.seek(partition, self._next[partition])
-        self.positioned.set()
+        self.has_position.set()
 
-    async def _hear(self, record: ConsumerRecord) -> None:
+    async def _receive(self, record: ConsumerRecord) -> None:
         place = message_id(record.topic, record.partition, record.offset)
         try:
             command = parse_command(record.value, default_id=place)

@@ -18,18 +18,18 @@ from worker.messages.commands import (
     StopTraining,
     parse_command,
 )
-from worker.messages.events import Events
-from worker.training.jobs import Job, JobDamaged, Ledger, State
+from worker.messages.events import EventPublisher
+from worker.training.jobs import Job, JobDamaged, JobState, Ledger
 from worker.training.runner import Runner
 
-__all__ = ["OneWorker"]
+__all__ = ["GroupCommands"]
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
-class OneWorker:
+class GroupCommands:
     """Does what exactly one worker of the group must do, and rejects what nobody can do.
 
     Args:
@@ -39,7 +39,7 @@ class OneWorker:
     def __init__(
         self,
         ledger: Ledger,
-        events: Events,
+        events: EventPublisher,
         runner: Runner,
         *,
         defaults: Mapping[str, Any],
@@ -143,7 +143,7 @@ class OneWorker:
     async def _keep(self, job: Job) -> None:
         kept = await self._on_disk(self._ledger.read, job.name)
         if kept is None:
-            new = job.but(accepted_at=self._ledger.clock(), worker=self._events.worker)
+            new = job.replaced(accepted_at=self._ledger.clock(), worker=self._events.worker)
             kept = await self._on_disk(self._ledger.write, new)
         if kept.told is not None:
             return
@@ -151,7 +151,7 @@ class OneWorker:
         await self._events.publish("accepted", key=job.name, **about)
         if not kept.state.is_final:  # else its end is still to be told
             with contextlib.suppress(OSError):  # it is accepted; at worst that is told twice
-                await asyncio.to_thread(self._ledger.write, kept.but(told=State.ACCEPTED))
+                await asyncio.to_thread(self._ledger.write, kept.replaced(told=JobState.ACCEPTED))
 
     async def _stop_training(self, command: StopTraining) -> None:
         job = await self._on_disk(self._ledger.read, command.job)

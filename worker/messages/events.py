@@ -10,13 +10,13 @@ from typing import Any
 
 import orjson
 
-__all__ = ["Events", "Send"]
+__all__ = ["EventPublisher", "Send"]
 
 Send = Callable[[bytes, bytes], Awaitable[object]]
 """Sends one message (key, value) and returns when the broker has confirmed it."""
 
 
-class Events:
+class EventPublisher:
     """Publishes events in this worker's name.
 
     Args:
@@ -41,9 +41,9 @@ class Events:
         Raises:
             Exception: What the broker's client raises when the event cannot be delivered.
         """
-        await self._send(key.encode(), self.encode(event, fields))
+        await self._send(key.encode(), self._encode(event, fields))
 
-    def encode(self, event: str, fields: Mapping[str, Any]) -> bytes:
-        """The event as bytes: its name, the time, this worker's id, then the fields."""
+    def _encode(self, event: str, fields: Mapping[str, Any]) -> bytes:
+        """Return the event as bytes: its name, the time, this worker's id, then the fields."""
         message = {"event": event, "timestamp": self._clock(), "worker": self.worker, **fields}
         return orjson.dumps(message, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -7,8 +7,8 @@ from typing import Any
 
 from worker.backoff import Backoff
 from worker.messages.commands import Command, ReloadCheckpoint
-from worker.messages.events import Events
-from worker.training.jobs import Job, State
+from worker.messages.events import EventPublisher
+from worker.training.jobs import Job, JobState
 
 __all__ = ["Announcer"]
 
@@ -40,7 +40,7 @@ class Announcer:
 
     def __init__(
         self,
-        events: Events,
+        events: EventPublisher,
         send_command: Callable[[Command], Awaitable[object]],
         stopping: asyncio.Event,
         backoff: Backoff | None = None,
@@ -71,13 +71,13 @@ class Announcer:
         """The job has come to its end; a finished training is deployed when that was wanted."""
         about: dict[str, Any] = {"checkpoint": job.checkpoint}
         match job.state:
-            case State.FINISHED if job.kind == "evaluation":
+            case JobState.FINISHED if job.kind == "evaluation":
                 about |= {"split": job.split, "images": job.images, "per_class": job.per_class}
                 await self._publish("evaluated", job, **about, metrics=job.metrics)
-            case State.FINISHED:
+            case JobState.FINISHED:
                 await self._publish("finished", job, **about, epoch=job.epoch, metrics=job.metrics)
                 await self._deploy(job)
-            case State.CANCELLED:
+            case JobState.CANCELLED:
                 about["id"] = cancelled_by or job.name
                 await self._publish("cancelled", job, **about, epoch=job.epoch)
             case _:

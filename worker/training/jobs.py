@@ -21,12 +21,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import trainer
 from worker.errors import WorkerError
 
-__all__ = ["Job", "JobDamaged", "Ledger", "Lock", "State"]
+__all__ = ["Job", "JobDamaged", "JobState", "Ledger", "Lock"]
 
 logger = logging.getLogger(__name__)
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job stands; whether a process works on it is told by the lock, not by the state."""
 
     ACCEPTED = "accepted"
@@ -38,7 +38,7 @@ class State(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether the job will never be worked on again."""
-        return self in {State.FINISHED, State.FAILED, State.CANCELLED}
+        return self in {JobState.FINISHED, JobState.FAILED, JobState.CANCELLED}
 
 
 class Job(BaseModel):
@@ -65,8 +65,8 @@ class Job(BaseModel):
     processes: int = 1
     split: Literal["train", "test"] = "test"
     checkpoint: str | None = None
-    state: State = State.ACCEPTED
-    told: State | None = None
+    state: JobState = JobState.ACCEPTED
+    told: JobState | None = None
     attempts: int = 0
     crashes: int = 0
     reason: str | None = None
@@ -79,7 +79,7 @@ class Job(BaseModel):
     accepted_at: float | None = None
     ended_at: float | None = None
 
-    def but(self, **changes: Any) -> "Job":
+    def replaced(self, **changes: Any) -> "Job":
         """The job with some fields changed."""
         return self.model_copy(update=changes)
 

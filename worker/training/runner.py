@@ -14,11 +14,11 @@ from typing import Any, Literal
 import mode
 
 from worker.messages.commands import Command
-from worker.messages.events import Events
+from worker.messages.events import EventPublisher
 from worker.training.announcer import MAX_BACK_OFF_S, Announcer, pause
 from worker.training.job_main import Outcome, Task
 from worker.training.job_process import JobProcess, ProcessDied, ProcessHung
-from worker.training.jobs import Job, Ledger, Lock, State
+from worker.training.jobs import Job, JobState, Ledger, Lock
 
 __all__ = ["Runner"]
 
@@ -48,7 +48,7 @@ class Runner(mode.Service):
     def __init__(
         self,
         ledger: Ledger,
-        events: Events,
+        events: EventPublisher,
         *,
         send_command: Callable[[Command], Awaitable[object]],
         datadir: Path,
@@ -159,10 +159,10 @@ class Runner(mode.Service):
         async with AsyncExitStack() as processes:  # what is told need not wait for their exit
             while not job.state.is_final and not self._stopping.is_set():
                 if await self._who_cancelled(job) is not None:
-                    job = await self._write(job.but(state=State.CANCELLED))
+                    job = await self._write(job.replaced(state=JobState.CANCELLED))
                 elif job.attempts >= MAX_ATTEMPTS:
                     reason = f"it was started {job.attempts} times and never got to a checkpoint"
-                    job = await self._write(job.but(state=State.FAILED, reason=reason))
+                    job = await self._write(job.replaced(state=JobState.FAILED, reason=reason))
                 else:
                     job = await self._attempt(job, lock, processes)
             if job.state.is_final:
@@ -171,12 +171,12 @@ class Runner(mode.Service):
     async def _conclude(self, job: Job) -> None:
         """Tell how the job ended; noted only afterwards, so that it is told whatever dies."""
         await self._announce.end(job, await self._who_cancelled(job))
-        await self._write(job.but(told=job.state))
+        await self._write(job.replaced(told=job.state))
         self._cancelled_by.pop(job.name, None)
 
     async def _attempt(self, job: Job, lock: Lock, processes: AsyncExitStack) -> Job:
         """Run the job once, in a new process."""
-        begun = job.but(state=State.RUNNING, attempts=job.attempts + 1, worker=self._worker)
+        begun = job.replaced(state=JobState.RUNNING, attempts=job.attempts + 1, worker=self._worker)
         job = await self._write(begun)
         task = Task(job, self._ledger.logdir, self._datadir, self._threads)
         process = await JobProcess.start(task, lock)
@@ -191,7 +191,7 @@ class Runner(mode.Service):
             outcome = await process.outcome()
         except ProcessHung as hung:
             process.kill()
-            ended = job.but(state=State.FAILED, reason=str(hung))
+            ended = job.replaced(state=JobState.FAILED, reason=str(hung))
         except ProcessDied as died:
             ended = self._after_death(job, str(died))
         else:
@@ -206,11 +206,11 @@ class Runner(mode.Service):
             case "started":
                 await self._announce.started(job, message)
             case "epoch":
-                job = job.but(epoch=message["epoch"], num_epochs=message["num_epochs"])
+                job = job.replaced(epoch=message["epoch"], num_epochs=message["num_epochs"])
                 await self._announce.epoch(job, message)
             case "checkpoint":
                 best = message["checkpoint"] if message["is_best"] else job.checkpoint
-                progress = job.but(
+                progress = job.replaced(
                     attempts=1, crashes=0, reason=None, epoch=message["epoch"], checkpoint=best
                 )
                 job = await self._write(progress)
@@ -226,12 +226,12 @@ class Runner(mode.Service):
             logger.error("job=%s: %s", job.name, outcome.trace)
         match outcome.status:
             case "failed":
-                return job.but(state=State.FAILED, reason=outcome.reason)
+                return job.replaced(state=JobState.FAILED, reason=outcome.reason)
             case "stopped":
-                return job.but(state=State.ACCEPTED, attempts=0, epoch=outcome.epoch)
+                return job.replaced(state=JobState.ACCEPTED, attempts=0, epoch=outcome.epoch)
             case "finished":
-                return job.but(
-                    state=State.FINISHED,
+                return job.replaced(
+                    state=JobState.FINISHED,
                     reason=None,
                     epoch=outcome.epoch,
                     num_epochs=outcome.num_epochs,
@@ -243,19 +243,19 @@ class Runner(mode.Service):
 
     def _after_death(self, job: Job, reason: str) -> Job:
         if self._stopping.is_set():  # it took too long to save and was killed
-            return job.but(state=State.ACCEPTED)
+            return job.replaced(state=JobState.ACCEPTED)
         crashes = job.crashes + 1
         logger.warning("job=%s crashes=%d: %s", job.name, crashes, reason)
         if crashes < MAX_CRASHES:
-            return job.but(crashes=crashes, reason=reason)
+            return job.replaced(crashes=crashes, reason=reason)
         reason = f"{reason}; that was {crashes} times without a new checkpoint"
-        return job.but(state=State.FAILED, crashes=crashes, reason=reason)
+        return job.replaced(state=JobState.FAILED, crashes=crashes, reason=reason)
 
     async def _cancelled(self, job: Job) -> Job:
         """The job, cancelled if that was wanted and it has not finished all the same."""
-        if job.state is State.FINISHED or await self._who_cancelled(job) is None:
+        if job.state is JobState.FINISHED or await self._who_cancelled(job) is None:
             return job
-        return job.but(state=State.CANCELLED, reason=None)
+        return job.replaced(state=JobState.CANCELLED, reason=None)
 
     async def _who_cancelled(self, job: Job) -> str | None:
         here = self._cancelled_by.get(job.name)
@@ -263,7 +263,7 @@ class Runner(mode.Service):
 
     async def _write(self, job: Job) -> Job:
         if job.state.is_final and job.ended_at is None:
-            job = job.but(ended_at=self._ledger.clock())
+            job = job.replaced(ended_at=self._ledger.clock())
         return await asyncio.to_thread(self._ledger.write, job)
 
 

@@ -16,12 +16,12 @@ from faust.contrib.asgi import faust_app_running
 from tests.integration.training.rooms import until
 from tests.stream_client import StreamClient
 from worker.control.agent import control_agent
-from worker.control.group_commands import OneWorker
+from worker.control.group_commands import GroupCommands
 from worker.kafka.publisher import Outgoing, Publisher
 from worker.messages.commands import Command
-from worker.messages.events import Events
+from worker.messages.events import EventPublisher
 from worker.testing import EmbeddedKafka
-from worker.training.jobs import Ledger, State
+from worker.training.jobs import JobState, Ledger
 from worker.training.runner import Runner
 
 RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
@@ -62,11 +62,11 @@ class Deployment:
         async def send(key: bytes, value: bytes) -> None:
             await publisher.send(Outgoing(f"{self.topic}-events", key, value))
 
-        events = Events(send, "worker-1")
+        events = EventPublisher(send, "worker-1")
         runner = Runner(
             self.ledger, events, send_command=no_command, datadir=self.ledger.logdir
         )  # is not started: jobs stay accepted
-        agent = control_agent(OneWorker(self.ledger, events, runner, defaults={}))
+        agent = control_agent(GroupCommands(self.ledger, events, runner, defaults={}))
         topic = app.topic(f"{self.topic}-control", **RAW)
         app.agent(topic, name="control", supervisor_strategy=mode.CrashingSupervisor)(agent)
         async with publisher, faust_app_running(app):
@@ -143,7 +143,7 @@ async def test_a_command_that_was_not_answered_is_delivered_again(
         raise OSError("the answer cannot be delivered")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Events, "publish", is_away)
+        patch.setattr(EventPublisher, "publish", is_away)
         async with deployment.worker() as app:
             await until(lambda: app.crashed, "the worker to end", 30.0)
     async with deployment.worker():
@@ -155,4 +155,4 @@ async def test_a_command_that_was_not_answered_is_delivered_again(
     ]
     job = deployment.ledger.read("a")
     assert job is not None
-    assert job.told is State.ACCEPTED
+    assert job.told is JobState.ACCEPTED

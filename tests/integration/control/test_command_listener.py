@@ -10,7 +10,7 @@ import pytest
 from tests.integration.training.rooms import until
 from tests.stream_client import StreamClient
 from worker.backoff import Backoff
-from worker.control.command_listener import Broadcast
+from worker.control.command_listener import CommandListener
 from worker.images.deployment import Order
 from worker.messages.commands import Command
 from worker.testing import EmbeddedKafka
@@ -34,7 +34,7 @@ class Listener:
 
     def __init__(self, bootstrap: str, backoff: Backoff | None = None) -> None:
         self.heard: list[tuple[str, Order]] = []
-        self.broadcast = Broadcast(
+        self.service = CommandListener(
             "images-control",
             self.hear,
             connection=lambda: {"bootstrap_servers": bootstrap},
@@ -61,9 +61,9 @@ async def test_every_worker_hears_what_is_sent_after_it_listens(
     """Each hears every command in order, none that was sent before, none that is not one."""
     client.command("status", id="before")
     first, second = Listener(kafka.bootstrap), Listener(kafka.bootstrap)
-    async with first.broadcast, second.broadcast:
-        await first.broadcast.positioned.wait()
-        await second.broadcast.positioned.wait()
+    async with first.service, second.service:
+        await first.service.has_position.wait()
+        await second.service.has_position.wait()
         client.command("status", id="one")
         client.command("dance", id="unknown")
         client.send(b"{", topic="images-control")
@@ -82,8 +82,8 @@ async def test_a_command_that_breaks_does_not_deafen(
 ) -> None:
     """After an error of its handler the next command is heard, and the log has the traceback."""
     listener = Listener(kafka.bootstrap)
-    async with listener.broadcast:
-        await listener.broadcast.positioned.wait()
+    async with listener.service:
+        await listener.service.has_position.wait()
         client.command("status", id="breaks")
         client.command("status", id="next")
         await listener.has_heard("breaks", "next")
@@ -94,8 +94,8 @@ async def test_a_command_that_breaks_does_not_deafen(
 async def test_an_outage_loses_no_command(kafka: EmbeddedKafka, client: StreamClient) -> None:
     """A broker that goes and comes back: what was sent since is heard, and nothing twice."""
     listener = Listener(kafka.bootstrap)
-    async with listener.broadcast:
-        await listener.broadcast.positioned.wait()
+    async with listener.service:
+        await listener.service.has_position.wait()
         client.command("status", id="one")
         await listener.has_heard("one")
         kafka.broker_down()
@@ -110,8 +110,8 @@ async def test_a_listener_that_has_to_begin_again_goes_on_where_it_was(
 ) -> None:
     """When its consumer fails for good, the next one begins after the last command heard."""
     listener = Listener(kafka.bootstrap)
-    async with listener.broadcast:
-        await listener.broadcast.positioned.wait()
+    async with listener.service:
+        await listener.service.has_position.wait()
         client.command("status", id="one")
         await listener.has_heard("one")
         with monkeypatch.context() as patch:
@@ -128,8 +128,8 @@ async def test_the_second_outage_begins_with_short_delays(
     """However long an outage was, the next one is met with the first delay again."""
     backoff = Backoff(0.01, 0.08, jitter=lambda _low, high: high)
     listener = Listener(kafka.bootstrap, backoff)
-    async with listener.broadcast:
-        await listener.broadcast.positioned.wait()
+    async with listener.service:
+        await listener.service.has_position.wait()
         with monkeypatch.context() as patch:
             patch.setattr("aiokafka.AIOKafkaConsumer.getmany", fail)
             await until(lambda: backoff.failures >= 4, "a long outage", 20.0)
@@ -147,12 +147,12 @@ async def test_a_broker_that_is_not_there_yet_is_waited_for(kafka: EmbeddedKafka
     """A listener that starts during an outage begins when it is over."""
     kafka.broker_down()
     listener = Listener(kafka.bootstrap)
-    async with listener.broadcast:
+    async with listener.service:
         await asyncio.sleep(0.5)
-        is_early = listener.broadcast.positioned.is_set()
+        is_early = listener.service.has_position.is_set()
         kafka.broker_up()
         async with asyncio.timeout(20.0):
-            await listener.broadcast.positioned.wait()
+            await listener.service.has_position.wait()
 
     assert not is_early
 
@@ -161,8 +161,8 @@ async def test_it_stops_at_once(kafka: EmbeddedKafka) -> None:
     """Stopping takes no longer than a poll, also during an outage."""
     loop = asyncio.get_running_loop()
     listener = Listener(kafka.bootstrap)
-    async with listener.broadcast:
-        await listener.broadcast.positioned.wait()
+    async with listener.service:
+        await listener.service.has_position.wait()
         kafka.broker_down()
         begin = loop.time()
 

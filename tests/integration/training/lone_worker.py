@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from worker.messages.commands import Command
-from worker.messages.events import Events
+from worker.messages.events import EventPublisher
 from worker.training.jobs import Ledger
 from worker.training.runner import Runner
 
@@ -28,7 +28,7 @@ async def main(logdir: Path, datadir: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    events = Events(send, "lone-worker")
+    events = EventPublisher(send, "lone-worker")
     async with Runner(Ledger(logdir), events, send_command=send_command, datadir=datadir):
         await stop.wait()
 

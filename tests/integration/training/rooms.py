@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 
 from worker.messages.commands import Command
-from worker.messages.events import Events
-from worker.training.jobs import Job, Ledger, State
+from worker.messages.events import EventPublisher
+from worker.training.jobs import Job, JobState, Ledger
 from worker.training.runner import Runner
 
 PARAMS: dict[str, Any] = {
@@ -47,7 +47,7 @@ class Room:
 
     def runner(self, worker: str = "worker-1", **settings: Any) -> Runner:
         settings = {"scan_s": 0.2, "datadir": self.datadir} | settings
-        events = Events(self._send, worker)
+        events = EventPublisher(self._send, worker)
         return Runner(self.ledger, events, send_command=self._send_command, **settings)
 
     async def _send(self, _key: bytes, value: bytes) -> None:
@@ -58,7 +58,9 @@ class Room:
 
     def accept(self, name: str, params: dict[str, Any] = PARAMS, **fields: Any) -> None:
         """Put a job into the ledger, as if its command had been taken."""
-        job = Job(name=name, params=params, accepted_at=time.time(), told=State.ACCEPTED, **fields)
+        job = Job(
+            name=name, params=params, accepted_at=time.time(), told=JobState.ACCEPTED, **fields
+        )
         lock = self.ledger.lock(name)
         assert lock is not None
         with lock:

@@ -13,7 +13,7 @@ import pytest
 import trainer
 from tests.digits import write_digits
 from tests.integration.training.rooms import LONG, PARAMS, Room, is_alive, until
-from worker.training.jobs import State
+from worker.training.jobs import JobState
 from worker.training.runner import Runner
 
 
@@ -50,7 +50,7 @@ async def test_a_training_is_told_from_start_to_end(room: Room) -> None:
         ("reload-checkpoint", "a-deploy")
     ]
     job = room.job("a")
-    assert (job.state, job.told, job.epoch) == (State.FINISHED, State.FINISHED, 3)
+    assert (job.state, job.told, job.epoch) == (JobState.FINISHED, JobState.FINISHED, 3)
     assert room.is_free("a")
 
 
@@ -94,7 +94,7 @@ async def test_a_cancelled_job_keeps_its_checkpoint(room: Room) -> None:
 
     assert (cancelled["id"], cancelled["job"]) == ("stop-1", "a")
     assert cancelled["epoch"] >= 2
-    assert room.job("a").state is State.CANCELLED
+    assert room.job("a").state is JobState.CANCELLED
     assert trainer.load_checkpoint(room.logdir / "a/checkpoints/best.pt")
 
 
@@ -127,7 +127,7 @@ async def test_a_worker_that_stops_leaves_its_job_to_the_next(room: Room) -> Non
         resumed = await room.heard("resumed")
         finished = await room.heard("finished")
 
-    assert left == (State.ACCEPTED, True, False)
+    assert left == (JobState.ACCEPTED, True, False)
     assert seconds < 8
     assert resumed["epoch"] >= 2
     assert (finished["epoch"], finished["worker"]) == (8, "worker-2")
@@ -144,7 +144,7 @@ async def test_a_process_that_will_not_stop_is_killed(room: Room) -> None:
         begin = time.monotonic()
 
     assert time.monotonic() - begin < 4
-    assert (room.job("a").state, is_alive(pid)) == (State.ACCEPTED, False)
+    assert (room.job("a").state, is_alive(pid)) == (JobState.ACCEPTED, False)
 
 
 async def test_a_killed_process_goes_on_from_its_checkpoint(room: Room) -> None:
@@ -175,7 +175,7 @@ async def test_a_process_that_always_dies_fails_its_job(room: Room) -> None:
 
     assert "SIGABRT" in failed["reason"]
     assert "3 times" in failed["reason"]
-    assert room.job("a").state is State.FAILED
+    assert room.job("a").state is JobState.FAILED
 
 
 async def test_a_process_that_hangs_fails_its_job(room: Room) -> None:
@@ -189,7 +189,7 @@ async def test_a_process_that_hangs_fails_its_job(room: Room) -> None:
         await until(lambda: not is_alive(pid), "the process to be gone")
 
     assert "no progress for" in failed["reason"]
-    assert room.job("a").state is State.FAILED
+    assert room.job("a").state is JobState.FAILED
 
 
 async def test_too_large_a_net_fails_its_job(room: Room) -> None:
@@ -233,12 +233,12 @@ async def test_signals_of_the_terminal_reach_the_worker_only(room: Room) -> None
 async def test_an_end_that_nobody_heard_of_is_told_later(room: Room) -> None:
     """The worker died between the last epoch and the event: another tells it, and deploys."""
     best = "a/checkpoints/best.pt"
-    room.accept("a", state=State.FINISHED, epoch=3, checkpoint=best, metrics={"accuracy": 0.9})
-    room.accept("b", state=State.FAILED, reason="bad data")
+    room.accept("a", state=JobState.FINISHED, epoch=3, checkpoint=best, metrics={"accuracy": 0.9})
+    room.accept("b", state=JobState.FAILED, reason="bad data")
     async with room.runner():
         finished = await room.heard("finished")
         await room.heard("failed")
-        await until(lambda: room.job("b").told is State.FAILED, "the note")
+        await until(lambda: room.job("b").told is JobState.FAILED, "the note")
 
     assert (finished["checkpoint"], finished["metrics"]) == (best, {"accuracy": 0.9})
     assert [command.id for command in room.commands] == ["a-deploy"]
@@ -246,7 +246,7 @@ async def test_an_end_that_nobody_heard_of_is_told_later(room: Room) -> None:
 
 async def test_a_job_that_ends_workers_is_given_up(room: Room) -> None:
     """A job that takes its worker down each time is not adopted for ever."""
-    room.accept("a", state=State.RUNNING, attempts=10)
+    room.accept("a", state=JobState.RUNNING, attempts=10)
     async with room.runner():
         failed = await room.heard("failed")
 

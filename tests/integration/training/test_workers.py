@@ -17,7 +17,7 @@ import pytest
 
 from tests.digits import write_digits
 from tests.integration.training.rooms import PARAMS, WAIT_S, Room, is_alive, until
-from worker.training.jobs import State
+from worker.training.jobs import JobState
 
 PROGRAM = Path(__file__).parent / "lone_worker.py"
 
@@ -103,7 +103,7 @@ async def test_a_signal_to_the_whole_group_leaves_the_job_resumable(
     code = lone_worker.process.wait(15)
     seconds = time.monotonic() - begin
 
-    assert (code, room.job("a").state, room.is_free("a")) == (0, State.ACCEPTED, True)
+    assert (code, room.job("a").state, room.is_free("a")) == (0, JobState.ACCEPTED, True)
     assert seconds < 10
     assert not is_alive(pid)
     assert (room.logdir / "a" / "checkpoints").is_dir()
@@ -126,6 +126,6 @@ def test_one_of_two_workers_trains(room: Room, lone_worker: LoneWorker) -> None:
 def until_deployed(room: Room) -> None:
     """Wait until all of the job is told."""
     deadline = time.monotonic() + WAIT_S
-    while room.job("a").told is not State.FINISHED:
+    while room.job("a").told is not JobState.FINISHED:
         assert time.monotonic() < deadline, f"not finished within {WAIT_S:g} s: {room.job('a')}"
         time.sleep(0.05)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import trainer
-from worker.control.broadcast_commands import EveryWorker
+from worker.control.broadcast_commands import BroadcastCommands
 from worker.images.deployment import Deployment
 from worker.images.predictor import Predictor
 from worker.messages.commands import (
@@ -20,8 +20,8 @@ from worker.messages.commands import (
     Status,
     StopTraining,
 )
-from worker.messages.events import Events
-from worker.training.jobs import Job, Ledger, State
+from worker.messages.events import EventPublisher
+from worker.training.jobs import Job, JobState, Ledger
 from worker.training.runner import Runner
 
 
@@ -32,8 +32,8 @@ class Worker:
         self.events: list[dict[str, Any]] = []
         self.offset = 0
         self.ledger = Ledger(logdir)
-        events = Events(self.send, "worker-1")
-        self.every_worker = EveryWorker(
+        events = EventPublisher(self.send, "worker-1")
+        self.broadcast_commands = BroadcastCommands(
             Deployment(logdir, Predictor(on_first_model=lambda: None), load=self.load),
             self.ledger,
             events,
@@ -59,7 +59,7 @@ class Worker:
 
     async def hear(self, command: Command) -> None:
         self.offset += 1
-        await self.every_worker.handle(command, (1000, self.offset))
+        await self.broadcast_commands.handle(command, (1000, self.offset))
 
     @property
     def told(self) -> list[tuple[str, str]]:
@@ -126,7 +126,7 @@ async def test_a_rollback_is_done_once(worker: Worker) -> None:
 
 async def test_status_tells_what_is_served_and_trained(worker: Worker) -> None:
     """Model, jobs, this worker's partitions and the versions, every time it is asked."""
-    for job in (Job(name="a", epoch=3, num_epochs=9), Job(name="b", state=State.FAILED)):
+    for job in (Job(name="a", epoch=3, num_epochs=9), Job(name="b", state=JobState.FAILED)):
         with worker.ledger.lock(job.name):  # type: ignore[union-attr]
             worker.ledger.write(job)
     await worker.hear(Status(id="s"))

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import trainer
-from worker.control.group_commands import OneWorker
+from worker.control.group_commands import GroupCommands
 from worker.messages.commands import Command
-from worker.messages.events import Events
-from worker.training.jobs import Job, Ledger, State
+from worker.messages.events import EventPublisher
+from worker.training.jobs import Job, JobState, Ledger
 from worker.training.runner import Runner
 
 PLACE = "images-control-0-7"
@@ -25,11 +25,11 @@ class Worker:
         self.ledger = Ledger(logdir, clock=lambda: 7.0)
         self.events: list[dict[str, Any]] = []
         self.on_event: Callable[[dict[str, Any]], None] = self.events.append
-        events = Events(self.send, "worker-1")
+        events = EventPublisher(self.send, "worker-1")
         runner = Runner(
             self.ledger, events, send_command=self.send_command, datadir=logdir / "no-data"
         )
-        self.one_worker = OneWorker(self.ledger, events, runner, defaults={"num_epochs": 9})
+        self.group_commands = GroupCommands(self.ledger, events, runner, defaults={"num_epochs": 9})
 
     async def send(self, key: bytes, value: bytes) -> None:
         self.on_event(json.loads(value))
@@ -39,7 +39,7 @@ class Worker:
 
     async def take(self, command: str, **fields: object) -> None:
         value = json.dumps({"command": command, **fields}).encode()
-        await self.one_worker.handle(value, PLACE)
+        await self.group_commands.handle(value, PLACE)
 
     def job(self, name: str = "a") -> Job:
         job = self.ledger.read(name)
@@ -75,7 +75,7 @@ async def test_a_training_is_on_disk_before_it_is_accepted(worker: Worker) -> No
     await worker.take("start-training", id="a", params={"batch_size": 32}, deploy="never")
 
     (job,) = on_disk
-    assert (job.state, job.deploy, job.accepted_at) == (State.ACCEPTED, "never", 7.0)
+    assert (job.state, job.deploy, job.accepted_at) == (JobState.ACCEPTED, "never", 7.0)
     assert job.params == {"num_epochs": 9, "batch_size": 32}
 
 
@@ -90,8 +90,8 @@ async def test_the_second_delivery_changes_nothing(worker: Worker) -> None:
     assert worker.job() == kept
 
 
-@pytest.mark.parametrize("state", State)
-async def test_a_job_that_was_told_of_is_not_touched(worker: Worker, state: State) -> None:
+@pytest.mark.parametrize("state", JobState)
+async def test_a_job_that_was_told_of_is_not_touched(worker: Worker, state: JobState) -> None:
     """In whatever state a job is, its command's second delivery leaves it there."""
     job = Job(name="a", state=state, told=state)
     worker.keep(job)
@@ -115,7 +115,7 @@ async def test_an_acceptance_that_was_not_confirmed_is_told_again(worker: Worker
 
     assert on_disk.told is None
     assert worker.told == [("accepted", "a")]  # and not rejected
-    assert worker.job().told is State.ACCEPTED
+    assert worker.job().told is JobState.ACCEPTED
 
 
 async def test_a_job_that_somebody_works_on_is_left_to_him(worker: Worker) -> None:
@@ -206,8 +206,8 @@ async def test_stopping_an_unknown_job_is_refused_with_a_likely_one(worker: Work
     assert not worker.ledger.folder("digits-2").exists()
 
 
-@pytest.mark.parametrize("state", [State.FINISHED, State.FAILED, State.CANCELLED])
-async def test_what_is_over_cannot_be_stopped(worker: Worker, state: State) -> None:
+@pytest.mark.parametrize("state", [JobState.FINISHED, JobState.FAILED, JobState.CANCELLED])
+async def test_what_is_over_cannot_be_stopped(worker: Worker, state: JobState) -> None:
     """The answer says how it ended."""
     worker.keep(Job(name="a", state=state, told=state))
     await worker.take("stop-training", id="s", job="a")
@@ -219,7 +219,7 @@ async def test_the_second_delivery_of_a_stop_is_no_mistake(worker: Worker) -> No
     """When the job has been cancelled by this very command, nothing is to be said."""
     await worker.take("start-training", id="a")
     await worker.take("stop-training", id="s", job="a")
-    worker.keep(worker.job().but(state=State.CANCELLED, told=State.CANCELLED))
+    worker.keep(worker.job().replaced(state=JobState.CANCELLED, told=JobState.CANCELLED))
     await worker.take("stop-training", id="s", job="a")
 
     assert worker.told == [("accepted", "a")]
@@ -268,7 +268,7 @@ async def test_what_every_worker_does_is_not_answered_here(
     worker: Worker, fields: dict[str, str]
 ) -> None:
     """The answer to such a command comes from each worker, and not once more."""
-    await worker.one_worker.handle(json.dumps(fields).encode(), PLACE)
+    await worker.group_commands.handle(json.dumps(fields).encode(), PLACE)
 
     assert worker.told == []
 
@@ -276,7 +276,7 @@ async def test_what_every_worker_does_is_not_answered_here(
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"id": 3}', b"\xff", b"null"])
 async def test_noise_is_refused(worker: Worker, value: bytes | None) -> None:
     """What is no command is answered under the id of its place in the topic."""
-    await worker.one_worker.handle(value, PLACE)
+    await worker.group_commands.handle(value, PLACE)
 
     assert worker.told == [("rejected", PLACE)]
 

@@ -8,9 +8,9 @@ import pytest
 
 from worker.backoff import Backoff
 from worker.messages.commands import Command
-from worker.messages.events import Events
+from worker.messages.events import EventPublisher
 from worker.training.announcer import Announcer
-from worker.training.jobs import Job, State
+from worker.training.jobs import Job, JobState
 
 EPOCH = {
     "epoch": 1,
@@ -33,7 +33,7 @@ class Broker:
         self.events: list[dict[str, Any]] = []
         self.commands: list[Command] = []
         self.stopping = asyncio.Event()
-        events = Events(self.send, "worker-1")
+        events = EventPublisher(self.send, "worker-1")
         self.backoff = Backoff(0.001, 0.004, jitter=lambda _low, high: high)
         self.announcer = Announcer(events, self.send_command, self.stopping, self.backoff)
 
@@ -57,7 +57,7 @@ async def test_what_is_refused_is_sent_again_before_what_follows() -> None:
     """An outage of the broker delays events and loses none; their order stays."""
     broker = Broker(refusals=1)
     await broker.announcer.epoch(Job(name="a"), EPOCH)
-    await broker.announcer.end(Job(name="a", state=State.FAILED, reason="bad data"), None)
+    await broker.announcer.end(Job(name="a", state=JobState.FAILED, reason="bad data"), None)
 
     assert broker.names == ["epoch", "failed"]
     assert broker.events[1]["reason"] == "bad data"
@@ -78,7 +78,7 @@ async def test_a_worker_that_stops_waits_for_no_broker() -> None:
     broker.stopping.set()
 
     with pytest.raises(OSError, match="away"):
-        await broker.announcer.end(Job(name="a", state=State.FAILED), None)
+        await broker.announcer.end(Job(name="a", state=JobState.FAILED), None)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ async def test_a_finished_training_is_deployed_when_that_was_asked_for(
 ) -> None:
     """The best checkpoint is put on the control topic, once there is one and it is wanted."""
     broker = Broker()
-    job = Job(name="a", state=State.FINISHED, deploy=deploy, checkpoint=checkpoint)
+    job = Job(name="a", state=JobState.FINISHED, deploy=deploy, checkpoint=checkpoint)
     await broker.announcer.end(job, None)
 
     assert broker.names == ["finished"]
@@ -104,7 +104,7 @@ async def test_a_finished_training_is_deployed_when_that_was_asked_for(
 async def test_a_cancelled_job_names_the_command_that_cancelled_it() -> None:
     """Who sent stop-training finds the answer by that command's id, others by the job."""
     broker = Broker()
-    await broker.announcer.end(Job(name="a", state=State.CANCELLED), "stop-1")
+    await broker.announcer.end(Job(name="a", state=JobState.CANCELLED), "stop-1")
 
     assert [(event["id"], event["job"]) for event in broker.events] == [("stop-1", "a")]
 
@@ -130,7 +130,7 @@ async def test_an_evaluation_is_told_with_its_figures() -> None:
     job = Job(
         name="e",
         kind="evaluation",
-        state=State.FINISHED,
+        state=JobState.FINISHED,
         checkpoint="a/checkpoints/best.pt",
         images=200,
         metrics={"accuracy": 0.9},

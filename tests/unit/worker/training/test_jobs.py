@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.training.jobs import Job, JobDamaged, Ledger, Lock, State
+from worker.training.jobs import Job, JobDamaged, JobState, Ledger, Lock
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_job_is_read_as_it_was_written(ledger: Ledger) -> None:
     job = Job(
         name="a",
         params={"num_epochs": 3, "optim_class": "torch.optim.SGD"},
-        state=State.RUNNING,
+        state=JobState.RUNNING,
         metrics={"accuracy": 0.5},
     )
     keep(ledger, job)
@@ -59,10 +59,10 @@ def test_jobs_come_in_the_order_of_their_acceptance(ledger: Ledger) -> None:
 
 def test_a_job_that_is_over_is_seen_again_when_it_is_written_again(ledger: Ledger) -> None:
     """Deleting a job's folder and sending its command again trains again."""
-    over = Job(name="a", state=State.FINISHED, told=State.FINISHED)
+    over = Job(name="a", state=JobState.FINISHED, told=JobState.FINISHED)
     keep(ledger, over)
     seen = [ledger.jobs()]
-    keep(ledger, over.but(state=State.ACCEPTED, told=None))
+    keep(ledger, over.replaced(state=JobState.ACCEPTED, told=None))
     seen.append(ledger.jobs())
     (ledger.folder("a") / "job.json").unlink()
     seen.append(ledger.jobs())
@@ -97,7 +97,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 
     monkeypatch.setattr(os, "fsync", is_full)
     with hold(ledger, "a"), pytest.raises(OSError, match="No space"):
-        ledger.write(job.but(state=State.RUNNING))
+        ledger.write(job.replaced(state=JobState.RUNNING))
     monkeypatch.undo()
 
     assert ledger.read("a") == job
