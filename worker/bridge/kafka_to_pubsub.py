@@ -24,7 +24,7 @@ from worker.bridge.pub_sub import PubSub, explain
 from worker.bridge.routes import Route
 from worker.bridge.stats import Recent, Stats, lag_of
 from worker.kafka.dead_letters import source_headers
-from worker.kafka.offset_window import Window
+from worker.kafka.offset_window import OffsetWindow
 
 __all__ = ["KafkaToPubSub"]
 
@@ -85,7 +85,7 @@ class KafkaToPubSub:
         }
         self._consumer: Consumer
         self._lanes = Lanes(self._send)
-        self._windows: dict[int, Window] = {}
+        self._windows: dict[int, OffsetWindow] = {}
         self._committed: dict[int, int] = {}
         self._finished: queue.SimpleQueue[tuple[Batch, Any]] = queue.SimpleQueue()
         self._recent = Recent(route.deduplicate)
@@ -254,7 +254,7 @@ class KafkaToPubSub:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for one in partitions:
-            self._windows[one.partition] = Window()
+            self._windows[one.partition] = OffsetWindow()
             self._committed.pop(one.partition, None)
         self._consumer.incremental_assign(partitions)
         self._is_paused = False

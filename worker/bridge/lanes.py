@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from worker.kafka.offset_window import Window
+from worker.kafka.offset_window import OffsetWindow
 
 __all__ = ["Batch", "Item", "Lanes", "Span"]
 
@@ -28,7 +28,7 @@ LAST_BACKOFF_S = 5.0
 class Span:
     """Consecutive messages of one partition, done when each of them is."""
 
-    window: Window
+    window: OffsetWindow
     last_offset: int
     left: int
 

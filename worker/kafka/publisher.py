@@ -1,7 +1,7 @@
-"""Messages to Kafka in batches, each batch with one answer: all confirmed, or what was refused.
+"""Messages to Kafka in batches, with one answer per batch: which messages the broker refused.
 
-Built on confluent-kafka's idempotent producer, where a message costs some 2 microseconds;
-through Faust's it costs about 30.
+Built on confluent-kafka's idempotent producer, where a message costs about 2 microseconds;
+through Faust's producer it costs about 30.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ __all__ = ["Outgoing", "Publisher", "Refusals"]
 
 LINGER_MS = 1
 MAX_MESSAGE_BYTES = 1_000_000_000
-"""The most that the client allows: the broker decides what is too large."""
+"""The highest limit that the client allows, so that the broker decides what is too large."""
 POLL_S = 0.1
 FLUSH_S = 5.0
 
 Refusals = Mapping[int, KafkaError]
-"""Why the broker did not take a message, by its place in the batch; empty when it took all."""
+"""Why the broker refused a message, by the message's index in the batch; empty when it took all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message on its way out."""
+    """A message to be published."""
 
     topic: str
     key: bytes | None
@@ -43,7 +43,12 @@ class Publisher(mode.Service):
     """Publishes batches in order; `publish` may be called from any thread while it runs."""
 
     def __init__(self, client: Callable[[], Mapping[str, Any]]) -> None:
-        """Take what gives confluent-kafka's settings once the broker is known."""
+        """Prepare to publish.
+
+        Args:
+            client: Returns confluent-kafka's settings for the connection; called at the start,
+                because the embedded broker has no address before.
+        """
         super().__init__()
         self._client = client
         self._poller = threading.Thread(target=self._poll, name="publisher", daemon=True)
@@ -65,7 +70,7 @@ class Publisher(mode.Service):
         self._poller.start()
 
     async def on_stop(self) -> None:
-        """Deliver what is still queued, for at most five seconds."""
+        """Deliver the messages that are still queued, for at most five seconds."""
         await asyncio.to_thread(self._producer.flush, FLUSH_S)
         self._is_closing.set()
         await asyncio.to_thread(self._poller.join)
@@ -77,24 +82,26 @@ class Publisher(mode.Service):
             self._producer.poll(POLL_S)
 
     def publish(self, messages: Sequence[Outgoing]) -> "Future[Refusals]":
-        """Hand messages to the producer; the answer comes when the broker has them all.
+        """Hand messages to the producer; the answer comes when the broker has reported on all.
 
-        Waits for room while the producer's queue is full. The producer itself tries again for
-        `message.timeout.ms` (five minutes) before it gives a message up.
+        Waits for room while the producer's queue is full. The producer itself tries each message
+        again for `message.timeout.ms` (five minutes) before it counts as refused.
         """
-        delivery = Delivery(len(messages))
+        reports = BatchReports(len(messages))
         for index, message in enumerate(messages):
-            self._produce(message, partial(delivery.report, index))
-        return delivery.answer
+            self._produce(message, partial(reports.add, index))
+        return reports.answer
 
     async def send(self, message: Outgoing) -> None:
-        """Publish one message and wait until the broker has it.
+        """Publish one message and wait until the broker has confirmed it.
 
         Raises:
-            BrokerError: the broker refused it, and why.
+            BrokerError: the broker refused the message; the error says why.
         """
         for error in (await asyncio.wrap_future(self.publish([message]))).values():
-            raise BrokerError(f"topic {message.topic!r}: a message was refused: {error.str()}")
+            raise BrokerError(
+                f"topic {message.topic!r}: the broker refused a message: {error.str()}"
+            )
 
     def _produce(self, message: Outgoing, report: Any) -> None:
         while True:
@@ -108,15 +115,15 @@ class Publisher(mode.Service):
                 )
             except BufferError:
                 self._is_closing.wait(POLL_S)  # the poller makes room
-            except KafkaException as error:  # refused at once, such as a message too large
+            except KafkaException as error:  # refused at once, such as one that is too large
                 report(error.args[0], None)
                 return
             else:
                 return
 
 
-class Delivery:
-    """Counts the broker's reports on one batch."""
+class BatchReports:
+    """Collects the broker's reports on the messages of one batch."""
 
     def __init__(self, n_messages: int) -> None:
         self.answer: Future[Refusals] = Future()
@@ -126,8 +133,8 @@ class Delivery:
         if not n_messages:
             self.answer.set_result({})
 
-    def report(self, index: int, error: KafkaError | None, _message: Message | None) -> None:
-        """Take the report on one message."""
+    def add(self, index: int, error: KafkaError | None, _message: Message | None) -> None:
+        """Take the report on one message, from any thread."""
         with self._lock:
             self._outstanding -= 1
             if error is not None:

@@ -1,20 +1,20 @@
 """Faust's Kafka transport, changed where it is slow or loses messages.
 
-Written against faust-streaming 0.15 and aiokafka 0.14; `tests/unit/worker/test_transport.py`
-fails when an upgrade changes what is relied on here. The changes:
+Written against faust-streaming 0.15 and aiokafka 0.14; `tests/unit/worker/kafka/test_transport.py`
+fails when an upgrade changes something that this module relies on. The changes:
 
 - Records of the bulk topics are delivered in bundles, one Faust event for many records: Faust
   spends four tasks and three polls on each message that it delivers.
-- What is committed comes from a `Window`. Faust's own list of acknowledged offsets commits over a
-  gap of one message, and counts what it skipped in a rebalance as done.
-- When partitions are revoked, what was done is committed before it is forgotten, also when another
+- The offset to commit comes from an `OffsetWindow`. Faust's own list of acknowledged offsets
+  commits over a gap of one message, and counts messages that it skipped in a rebalance as done.
+- When partitions are revoked, finished work is committed before it is forgotten, also when another
   commit is under way or the app stops.
-- A topic can be held: its messages stay in Kafka until it is released. So do those of the bulk
-  topics while enough is in hand. Faust leaves out a partition whose stream's buffer is full, and
-  waits for the others a whole second, also when they have come to their end and the buffer is
-  long empty.
-- A fetch unpacks a few hundred records and not all that have come, thousands.
-- A fetch waits 50 ms at most, not 1.5 s: the embedded broker answers no sooner.
+- A topic can be held: its messages stay in Kafka until it is released. The messages of the bulk
+  topics also stay there while many are pending. Faust would leave out a partition whose stream has
+  a full buffer and wait a whole second for the other partitions, also when these have come to
+  their end and the buffer has long been empty.
+- A fetch unpacks a few hundred of the records that have arrived, not all (often thousands).
+- A fetch waits 50 ms at most, not 1.5 s: the embedded broker answers only after the whole wait.
 """
 
 import asyncio
@@ -28,17 +28,18 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
 
-from worker.kafka.offset_window import Window
+from worker.kafka.offset_window import OffsetWindow
 
 __all__ = ["POLL_RECORDS", "Bundle", "Consumer", "Transport"]
 
 FETCH_MAX_WAIT_MS = 50
 HELD_POLL_S = 0.05
+"""Pause between two looks at the topics while one of them is held."""
 BUNDLE_RECORDS = 256
 BUNDLE_BYTES = 4 * 1024 * 1024
 POLL_RECORDS = 512
-IN_HAND = 10 * BUNDLE_RECORDS
-"""How much of the bulk topics may be in hand before more is fetched: records, or 16 KiB each."""
+MAX_PENDING = 10 * BUNDLE_RECORDS
+"""Load of the bulk topics, as `load_of` counts it, from which on no more is fetched."""
 
 
 class Bundle(ConsumerMessage):
@@ -58,12 +59,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class Consumer(driver.Consumer):
-    """Faust's consumer with bundles, windows and topics on hold."""
+    """Faust's consumer with bundles, offset windows and held topics."""
 
     transport: "Transport"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._windows: dict[TP, Window] = {}
+        self._windows: dict[TP, OffsetWindow] = {}
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -75,8 +76,8 @@ class Consumer(driver.Consumer):
         timeout: float,  # noqa: ASYNC109 - Faust's signature
     ) -> Mapping[TP, list[Any]]:
         bulk = self.transport.bulk_topics
-        in_hand = sum(window.in_hand for tp, window in self._windows.items() if tp.topic in bulk)
-        held = self.transport.held_topics | (bulk if in_hand >= IN_HAND else frozenset())
+        pending = sum(window.pending for tp, window in self._windows.items() if tp.topic in bulk)
+        held = self.transport.held_topics | (bulk if pending >= MAX_PENDING else frozenset())
         wanted = {tp for tp in active_partitions or () if tp.topic not in held}
         if not wanted:
             await asyncio.sleep(HELD_POLL_S)
@@ -84,12 +85,13 @@ class Consumer(driver.Consumer):
         return await super()._getmany(wanted, min(timeout, HELD_POLL_S) if held else timeout)
 
     def on_buffer_full(self, tp: TP) -> None:
-        """Do nothing: how much may be in hand is decided above."""
+        """Do nothing: `_getmany` decides how much may be pending."""
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109
         """Fetch records and yield them as messages, those of a bulk topic as bundles.
 
-        What is not yielded because a rebalance began is read again from the committed offset.
+        Records that are not yielded because a rebalance began are read again from the committed
+        offset.
         """
         fetched, _ = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
@@ -98,11 +100,12 @@ class Consumer(driver.Consumer):
                 if self.should_stop or self.app.consumer_generation_id != generation:
                     return
                 if not self.flow_active:
-                    # What was fetched is read again. The windows stay: what is in hand is still
-                    # to be committed, and `perform_seek` here would forget it.
+                    # The fetched records are read again. The windows stay: pending messages are
+                    # still to be committed, and this class's `perform_seek` would forget them.
                     await super().perform_seek()
                     return
-                self._windows.setdefault(tp, Window()).open(message.offset, weight(message))
+                window = self._windows.setdefault(tp, OffsetWindow())
+                window.open(message.offset, load_of(message))
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, message
 
@@ -130,7 +133,7 @@ class Consumer(driver.Consumer):
         return bundle
 
     def ack(self, message: Message) -> bool:
-        """Note that a message's work is done; one from before a rebalance counts for nothing."""
+        """Note that a message's work is done; a message from before a rebalance is ignored."""
         if message.acked:
             return False
         message.acked = True
@@ -159,15 +162,16 @@ class Consumer(driver.Consumer):
         return max(0, (self.highwater(tp) or 0) - done)
 
     async def perform_seek(self) -> None:
-        """Go back to the committed offsets; what was delivered since then will be again."""
+        """Go back to the committed offsets; messages after them are delivered again."""
         self._windows.clear()
         await super().perform_seek()
 
     async def wait_empty(self) -> None:
-        """Wait until what is in hand is done, and commit it.
+        """Wait until no message is pending, and commit.
 
-        Faust collects garbage after each message to find those that were dropped on the way; with
-        a model in memory each time takes long. Here it does so when nothing more gets done.
+        Faust collects garbage after each message to find messages that were dropped on the way;
+        with a model in memory each collection takes long. Here it does so when the number of
+        pending messages no longer falls.
         """
         while not self.should_stop and self._unacked_messages:
             before = len(self._unacked_messages)
@@ -178,20 +182,20 @@ class Consumer(driver.Consumer):
         await self.commit_and_end_transactions()
 
     async def maybe_wait_for_commit_to_finish(self) -> bool:
-        """Wait for a commit that has begun; what was done since is still to be committed.
+        """Wait for a commit that has begun; work that was done since is still to be committed.
 
-        Faust leaves it at that commit: the last one before a partition is given up would now and
-        then do nothing, and images come twice.
+        Faust would leave it at the commit that has begun. The last commit before a partition is
+        given up would then sometimes do nothing, and images would come twice.
         """
         while await super().maybe_wait_for_commit_to_finish():
             pass
         return False
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish and commit what is in hand, then forget the partitions.
+        """Finish and commit the pending messages, then forget the partitions.
 
-        Also while the app stops, which waits for the same: a rebalance that comes then must not
-        forget what is not committed yet.
+        It does so while the app stops too: a rebalance at that moment must not forget work that is
+        not committed yet.
         """
         self.stop_flow()
         self.app.flow_control.suspend()
@@ -203,7 +207,7 @@ class Consumer(driver.Consumer):
 
 
 class Transport(driver.Transport):
-    """Kafka by way of the consumer above."""
+    """Faust's Kafka transport with the consumer of this module."""
 
     Consumer = Consumer
 
@@ -221,8 +225,8 @@ class Transport(driver.Transport):
         self.held_topics.discard(topic)
 
 
-def weight(message: Message) -> int:
-    """Return how much a message counts in what is in hand."""
+def load_of(message: Message) -> int:
+    """Return how much a message counts while it is pending: 1 per record, or per 16 KiB."""
     if not isinstance(message, Bundle):
         return 1
     n_bytes = sum(len(record.value or b"") for record in message.records)
@@ -232,7 +236,7 @@ def weight(message: Message) -> int:
 def chunks(
     records: Sequence[ConsumerRecord[bytes, bytes]],
 ) -> Iterator[Sequence[ConsumerRecord[bytes, bytes]]]:
-    """Cut records into runs of at most 256 and about 4 MiB, so that what is in hand is bounded."""
+    """Cut records into runs of at most 256 records and about 4 MiB, to bound pending work."""
     start, size = 0, 0
     for end, record in enumerate(records):
         length = len(record.value or b"")

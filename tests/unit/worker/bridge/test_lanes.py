@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from worker.bridge.lanes import Batch, Item, Lanes, Span
 from worker.bridge.stats import Recent, Stats
-from worker.kafka.offset_window import Window
+from worker.kafka.offset_window import OffsetWindow
 
 
 class Sent:
@@ -16,7 +16,7 @@ class Sent:
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.lanes = Lanes(self.batches.append)
-        self.window = Window()
+        self.window = OffsetWindow()
 
     def add(self, key: str, *numbers: int, size: int = 10) -> None:
         for number in numbers:
@@ -108,7 +108,7 @@ def test_what_is_under_way_is_counted_until_it_is_finished() -> None:
 
 def test_a_span_closes_its_window_with_its_last_message() -> None:
     """A position moves only when each message of a span is done."""
-    window = Window()
+    window = OffsetWindow()
     window.open(9)
     span = Span(window, 9, 2)
     span.done()

@@ -18,12 +18,12 @@ from faust.types import TP
 from worker.kafka.transport import (
     BUNDLE_BYTES,
     BUNDLE_RECORDS,
-    IN_HAND,
+    MAX_PENDING,
     Bundle,
     Consumer,
     Transport,
     chunks,
-    weight,
+    load_of,
 )
 
 IMAGES = TP("images", 0)
@@ -122,7 +122,7 @@ async def test_a_held_topic_is_not_fetched(made: Consumer) -> None:
     assert asked == [{control}, {IMAGES, control}]
 
 
-async def test_no_more_images_are_fetched_while_enough_are_in_hand(made: Consumer) -> None:
+async def test_no_more_images_are_fetched_while_enough_are_pending(made: Consumer) -> None:
     """They stay in Kafka until something is done; commands go on."""
     asked: list[set[TP]] = []
 
@@ -132,7 +132,7 @@ async def test_no_more_images_are_fetched_while_enough_are_in_hand(made: Consume
 
     made._thread.getmany = getmany  # type: ignore[method-assign,assignment]
     control = TP("control", 0)
-    first, *_ = await messages(made, records(*[1] * IN_HAND))
+    first, *_ = await messages(made, records(*[1] * MAX_PENDING))
     await made._getmany({IMAGES, control}, 0.0)
     first.tracked = True
     made.ack(first)
@@ -148,10 +148,10 @@ async def test_a_full_buffer_takes_no_partition_out(made: Consumer) -> None:
 
 
 async def test_large_images_count_by_their_size(made: Consumer) -> None:
-    """Ten bundles are in hand at most, be they full of records or of bytes."""
+    """At most ten bundles are pending, whether they are full of records or of bytes."""
     small = await messages(made, records(*[1] * BUNDLE_RECORDS))
     large = await messages(made, records(BUNDLE_BYTES, 2 * BUNDLE_BYTES))
-    assert [weight(message) for message in [*small, *large]] == [256, 256, 512]
+    assert [load_of(message) for message in [*small, *large]] == [256, 256, 512]
 
 
 async def test_a_commit_that_is_under_way_does_not_replace_the_next(made: Consumer) -> None:
@@ -172,7 +172,7 @@ async def test_a_commit_that_is_under_way_does_not_replace_the_next(made: Consum
     assert committed == ["next"]
 
 
-async def test_what_is_in_hand_when_the_flow_stops_is_still_committed(made: Consumer) -> None:
+async def test_pending_work_is_committed_after_the_flow_stops(made: Consumer) -> None:
     """A rebalance or SIGTERM between two bundles of one fetch must not forget the first."""
 
     async def fetch(timeout: float) -> Any:
@@ -199,7 +199,7 @@ async def test_what_is_in_hand_when_the_flow_stops_is_still_committed(made: Cons
 
 
 async def test_a_rebalance_while_the_worker_stops_forgets_nothing(made: Consumer) -> None:
-    """What is in hand is finished and committed before the partitions are let go."""
+    """Pending messages are finished and committed before the partitions are given up."""
     windows_at_commit: list[int] = []
 
     async def wait_empty() -> None:
