@@ -1,13 +1,11 @@
 """The Kafka of a bridge as it is found at the start: its id, its topics and their limits."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from worker.bridge.errors import BridgeError
 from worker.bridge.routes import Route
+from worker.kafka.connection import Connection
 from worker.kafka.topics import create_missing
 
 __all__ = ["Cluster"]
@@ -19,25 +17,25 @@ DEFAULT_MAX_MESSAGE_BYTES = 1_000_000
 class Cluster:
     """Answers what routes have to know of a Kafka before they start."""
 
-    def __init__(self, config: Mapping[str, Any], *, partitions: int, replication: int) -> None:
+    def __init__(self, connection: Connection, *, partitions: int, replication: int) -> None:
         """Ask the cluster for its id and topics.
 
         Args:
-            config: confluent-kafka's settings for the connection.
-            partitions: of a topic that is created.
-            replication: of a topic that is created.
+            connection: how to reach the cluster.
+            partitions: number of partitions of a topic that is created.
+            replication: replication factor of a topic that is created.
 
         Raises:
             BridgeError: no broker answers.
         """
-        self._bootstrap = str(config["bootstrap.servers"])
-        self._admin = AdminClient(dict(config))
+        self._connection = connection
+        self._admin = AdminClient({**connection.for_confluent(), "log_level": 2})
         self._partitions, self._replication = partitions, replication
         try:
             found = self._admin.list_topics(timeout=ASK_S)
         except KafkaException as error:
             raise BridgeError(
-                f"the bridge's Kafka at {self._bootstrap} does not answer: "
+                f"the bridge's Kafka at {self._connection.hosts} does not answer: "
                 f"{error.args[0].str()}; start it, or correct KAFKA_HOST"
             ) from error
         self.id = str(found.cluster_id)
@@ -61,10 +59,10 @@ class Cluster:
         if not route.create:
             raise BridgeError(
                 f"route {route.name}: Kafka has no topic {topic!r}; create it (kafka-topics.sh "
-                f"--bootstrap-server {self._bootstrap} --create --topic {topic}) or set "
+                f"--bootstrap-server {self._connection.hosts} --create --topic {topic}) or set "
                 "create = true on the route"
             )
-        create_missing(self._bootstrap, {topic: self._partitions}, self._replication)
+        create_missing(self._connection, {topic: self._partitions}, self._replication)
         self._topics.add(topic)
 
     def max_message_bytes(self, topic: str) -> int:

@@ -1,11 +1,13 @@
 """The bridge's figures among the worker's metrics, by route."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client.registry import Collector
 
 from worker.bridge.stats import Stats
-from worker.runtime.metrics import Metrics
+from worker.runtime.metrics import gauge, total
 
-__all__ = ["export"]
+__all__ = ["bridge_collectors"]
 
 TOTALS: Mapping[str, tuple[str, Callable[[Stats], float]]] = {
     "mirrored": ("Messages that the other side confirmed.", lambda stats: stats.mirrored),
@@ -21,12 +23,12 @@ GAUGES: Mapping[str, tuple[str, Callable[[Stats], float]]] = {
 }
 
 
-def export(metrics: Metrics, read: Callable[[], Mapping[str, Stats]]) -> None:
-    """Add what `read` returns, each figure with the label `route`, whenever somebody asks."""
-    for figures, add in ((TOTALS, metrics.total), (GAUGES, metrics.gauge)):
+def bridge_collectors(read: Callable[[], Mapping[str, Stats]]) -> Iterator[Collector]:
+    """Yield a metric for each figure, with the label `route`, read whenever somebody asks."""
+    for figures, metric in ((TOTALS, total), (GAUGES, gauge)):
         for name, (meaning, figure) in figures.items():
 
             def by_route(figure: Callable[[Stats], float] = figure) -> dict[str, float]:
                 return {route: figure(stats) for route, stats in read().items()}
 
-            add(f"bridge_{name}", meaning, "route", by_route)
+            yield metric(f"bridge_{name}", meaning, "route", by_route)

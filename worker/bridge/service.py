@@ -4,8 +4,9 @@ import asyncio
 import gc
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mode
@@ -19,8 +20,9 @@ from worker.bridge.pubsub_to_kafka import PubSubToKafka
 from worker.bridge.routes import Route, refuse_loops
 from worker.bridge.stats import Stats
 from worker.errors import WorkerError
+from worker.kafka.broker import Broker
 
-__all__ = ["Bridge", "bridge_services"]
+__all__ = ["Bridge"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,75 +42,45 @@ GC_OBJECTS = 100_000
 Mirror = KafkaToPubSub | PubSubToKafka
 
 
-def bridge_services(
-    routes: Sequence[Route],
-    *,
-    bootstrap: Callable[[], str],
-    dead_letters_topic: str,
-    project: str | None = None,
-    credentials_file: Path | None = None,
-    kafka_config: Mapping[str, Any] | None = None,
-    group: str = "darkroom-bridge",
-    partitions: int = 8,
-    replication: int = 1,
-    stalled_s: float = STALLED_S,
-) -> "list[Bridge]":
-    """Return what the worker has to run for these routes: nothing when there are none.
+class Bridge(mode.Service):
+    """All routes of a worker.
 
     Args:
         routes: from the settings, or `default_routes`.
-        bootstrap: returns Kafka's address; asked when the services start.
-        dead_letters_topic: where goes what the other side will never take.
+        broker: Kafka, which has an address when the service starts.
+        dead_letters_topic: where messages go that the other side will never take.
         project: `PUB_SUB_PROJECT`, for short names.
         credentials_file: `GOOGLE_APPLICATION_CREDENTIALS`; None for the default credentials.
-        kafka_config: further settings of confluent-kafka's clients, such as SASL and TLS.
+        kafka_config: further settings of confluent-kafka's clients, such as time-outs.
         group: the consumer groups are called `<group>-<route>`.
-        partitions: of a Kafka topic that is created.
-        replication: of a Kafka topic that is created.
+        partitions: number of partitions of a Kafka topic that is created.
+        replication: replication factor of a Kafka topic that is created.
         stalled_s: a route that has work and gets none of it done for so long ends the worker.
     """
-    if not routes:
-        return []
-    return [
-        Bridge(
-            routes,
-            bootstrap=bootstrap,
-            dead_letters_topic=dead_letters_topic,
-            project=project,
-            credentials_file=credentials_file,
-            kafka_config=kafka_config or {},
-            group=group,
-            new_topics=(partitions, replication),
-            stalled_s=stalled_s,
-        )
-    ]
-
-
-class Bridge(mode.Service):
-    """All routes of a worker."""
 
     def __init__(
         self,
         routes: Sequence[Route],
         *,
-        bootstrap: Callable[[], str],
+        broker: Broker,
         dead_letters_topic: str,
-        project: str | None,
-        credentials_file: Path | None,
-        kafka_config: Mapping[str, Any],
-        group: str,
-        new_topics: tuple[int, int],
-        stalled_s: float,
+        project: str | None = None,
+        credentials_file: Path | None = None,
+        kafka_config: Mapping[str, Any] = MappingProxyType({}),
+        group: str = "darkroom-bridge",
+        partitions: int = 8,
+        replication: int = 1,
+        stalled_s: float = STALLED_S,
     ) -> None:
         super().__init__()
         self._routes = routes
-        self._bootstrap = bootstrap
+        self._broker = broker
         self._dead_letters_topic = dead_letters_topic
         self._project = project
         self._credentials_file = credentials_file
         self._kafka_config = kafka_config
         self._group = group
-        self._new_topics = new_topics
+        self._new_topics = partitions, replication
         self._stalled_s = stalled_s
         self._stopping = threading.Event()
         self._mirrors: dict[str, Mirror] = {}
@@ -199,9 +171,10 @@ class Bridge(mode.Service):
 
     def _prepare(self) -> None:
         self._pub_sub = pub_sub = PubSub(self._credentials_file)
-        config = {**DEFAULTS, **self._kafka_config, "bootstrap.servers": self._bootstrap()}
+        connection = self._broker.connection
+        config = {**DEFAULTS, **self._kafka_config, **connection.for_confluent()}
         partitions, replication = self._new_topics
-        cluster = Cluster(config, partitions=partitions, replication=replication)
+        cluster = Cluster(connection, partitions=partitions, replication=replication)
         steps = []
         for route in self._routes:
             cluster.require_topic(route)

@@ -7,8 +7,7 @@ sent while it ran.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import mode
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -17,6 +16,7 @@ from aiokafka.errors import KafkaError
 from worker.backoff import Backoff
 from worker.errors import BadCommand
 from worker.images.deployment import Order
+from worker.kafka.broker import Broker
 from worker.messages.commands import Command, message_id, parse_command
 
 __all__ = ["CommandListener"]
@@ -37,8 +37,8 @@ class CommandListener(mode.Service):
     Args:
         topic: The control topic.
         handle: Does a command.
-        connection: Gives the arguments of `AIOKafkaConsumer` that say how to reach the broker,
-            which is known only when the worker has started.
+        broker: The broker, which has an address when this service starts.
+        client_id: Name of this consumer in the broker's logs.
         backoff: Delays between attempts to listen during an outage.
     """
 
@@ -46,13 +46,16 @@ class CommandListener(mode.Service):
         self,
         topic: str,
         handle: Callable[[Command, Order], Awaitable[None]],
-        connection: Callable[[], Mapping[str, Any]],
+        *,
+        broker: Broker,
+        client_id: str = "darkroom",
         backoff: Backoff | None = None,
     ) -> None:
         super().__init__()
         self._topic = topic
         self._handle = handle
-        self._connection = connection
+        self._broker = broker
+        self._client_id = client_id
         self._backoff = backoff or Backoff(FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
         self._next: dict[TopicPartition, int] = {}
         self.has_position = asyncio.Event()
@@ -83,7 +86,8 @@ class CommandListener(mode.Service):
             # was sent while this worker ran
             auto_offset_reset="earliest",
             fetch_max_wait_ms=FETCH_WAIT_MS,
-            **self._connection(),
+            client_id=self._client_id,
+            **self._broker.connection.for_aiokafka(),
         )
         try:
             await consumer.start()

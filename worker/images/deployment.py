@@ -131,6 +131,12 @@ class Deployment:
             model = await self._loaded(record.previous)
             return await self._deploy(model, record.previous.checkpoint, order)
 
+    def problem(self) -> str | None:
+        """Say why nothing is served that should be; waiting for a first model is not a problem."""
+        if self.state in ("serving", "waiting"):
+            return None
+        return f"what is deployed is not served: {self.state}"
+
     def as_metric(self) -> dict[str, float]:
         """Return 1 under the sha256 of what is served."""
         return {self.current.sha256: 1.0} if self.current else {}

@@ -1,4 +1,4 @@
-"""The way of an image: arrived, decoded, classified, published, confirmed, acknowledged.
+"""The way of an image: it arrives, is decoded, classified, published, confirmed, acknowledged.
 
 Promise: an event is acknowledged when the broker has confirmed a prediction or a dead letter for
 each of its records, and never after a later one of the same partition. Each stage has a thread of
@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import mode
@@ -24,11 +25,12 @@ from worker.errors import BrokerError
 from worker.images.batch import Batch, answers, classify, decode_batch
 from worker.images.dead_letters import without_value
 from worker.images.decode import Limits
+from worker.images.metrics import ServingMetrics
 from worker.images.predictor import Predictor
+from worker.images.settings import ServingSettings
 from worker.kafka.publisher import Outgoing, Publisher, Refusals
 from worker.kafka.topics import Topics
 from worker.kafka.transport import Bundle
-from worker.runtime.metrics import Metrics
 
 __all__ = ["CLASSIFIERS", "Pipeline"]
 
@@ -38,10 +40,34 @@ ARRIVED_BUNDLES = 4
 CONFIRMING_BATCHES = 4
 STUCK_S = 60.0
 
-Events = Sequence[EventT[Any]]
 Scores = NDArray[np.float32]
-Published = tuple[Sequence[Outgoing], "Future[Refusals]"]
+"""NxC: the probability of each class, by image."""
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A batch, and the events that are acknowledged when all of it is answered."""
+
+    events: Sequence[EventT[Any]]
+    batch: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Classifying:
+    """A batch that a classifier is at."""
+
+    decoded: Decoded
+    scores: "asyncio.Future[Scores]"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A batch whose answers the broker has still to confirm."""
+
+    decoded: Decoded
+    answers: Sequence[Outgoing]
+    refusals: "Future[Refusals]"
 
 
 def records_of(event: EventT[Any]) -> Sequence[ConsumerRecord[bytes, bytes]]:
@@ -57,30 +83,20 @@ class Pipeline(mode.Service):
         predictor: Predictor,
         publisher: Publisher,
         topics: Topics,
-        metrics: Metrics,
-        *,
-        limits: Limits,
-        batch_size: int,
-        within_s: float,
-        top_k: int,
+        metrics: ServingMetrics,
+        settings: ServingSettings,
     ) -> None:
         super().__init__()
         self._metrics = metrics
         self._predictor = predictor
         self._publisher = publisher
         self._topics = topics
-        self._limits = limits
-        self._batch_size = batch_size
-        self._within_s = within_s
-        self._top_k = top_k
+        self._settings = settings
+        self._limits = Limits(settings.max_image_bytes, settings.max_image_pixels)
         self._arrived: asyncio.Queue[EventT[Any]] = asyncio.Queue(ARRIVED_BUNDLES)
-        self._decoded: asyncio.Queue[tuple[Events, Batch]] = asyncio.Queue(1)
-        self._classified: asyncio.Queue[tuple[Events, Batch, asyncio.Future[Scores]]] = (
-            asyncio.Queue(CLASSIFIERS - 1)
-        )
-        self._published: asyncio.Queue[tuple[Events, Batch, Published]] = asyncio.Queue(
-            CONFIRMING_BATCHES
-        )
+        self._decoded: asyncio.Queue[Decoded] = asyncio.Queue(1)
+        self._classifying: asyncio.Queue[Classifying] = asyncio.Queue(CLASSIFIERS - 1)
+        self._published: asyncio.Queue[Published] = asyncio.Queue(CONFIRMING_BATCHES)
         self._began: dict[object, tuple[str, float]] = {}
         """By a key of its own, each piece of work that a thread is at: its stage and since when."""
         self._threads = {
@@ -110,16 +126,16 @@ class Pipeline(mode.Service):
                 self._limits,
                 self._topics.dead_letters,
             )
-            self._metrics.decoded(len(batch.images))
-            await self._decoded.put((events, batch))
+            self._metrics.count_decoded(len(batch.images))
+            await self._decoded.put(Decoded(events, batch))
 
-    async def _next_events(self) -> Events:
+    async def _next_events(self) -> Sequence[EventT[Any]]:
         """Return what has arrived: a batch by size, or by time where images are few."""
         events = [await self._arrived.get()]
         n_records = len(records_of(events[0]))
         try:
-            async with asyncio.timeout(self._within_s):
-                while n_records < self._batch_size:
+            async with asyncio.timeout(self._settings.max_batch_wait_s):
+                while n_records < self._settings.batch_size:
                     events.append(await self._arrived.get())
                     n_records += len(records_of(events[-1]))
         except TimeoutError:
@@ -129,31 +145,33 @@ class Pipeline(mode.Service):
     @mode.Service.task
     async def _classify(self) -> None:
         while not self.should_stop:
-            events, batch = await self._decoded.get()
-            scores = self._in_thread("classify", classify, batch, self._batch_size)
-            await self._classified.put((events, batch, asyncio.ensure_future(scores)))
+            decoded = await self._decoded.get()
+            scores = self._in_thread("classify", classify, decoded.batch, self._settings.batch_size)
+            await self._classifying.put(Classifying(decoded, asyncio.ensure_future(scores)))
 
     @mode.Service.task
     async def _publish(self) -> None:
         while not self.should_stop:
-            events, batch, scores = await self._classified.get()
-            published = await self._in_thread("publish", self._answer, batch, await scores)
-            await self._published.put((events, batch, published))
+            classified = await self._classifying.get()
+            scores = await classified.scores
+            published = await self._in_thread("publish", self._answer, classified.decoded, scores)
+            await self._published.put(published)
 
-    def _answer(self, batch: Batch, scores: Scores) -> Published:
-        messages = answers(batch, scores, self._topics, self._top_k)
-        return messages, self._publisher.publish(messages)
+    def _answer(self, decoded: Decoded, scores: Scores) -> Published:
+        messages = answers(decoded.batch, scores, self._topics, self._settings.top_k)
+        return Published(decoded, messages, self._publisher.publish(messages))
 
     @mode.Service.task
     async def _acknowledge(self) -> None:
         while not self.should_stop:
-            events, batch, (messages, delivery) = await self._published.get()
-            refusals = await asyncio.wrap_future(delivery)
+            published = await self._published.get()
+            refusals = await asyncio.wrap_future(published.refusals)
             if refusals:
-                await self._publish_smaller(messages, refusals)
-            for event in events:
+                await self._publish_smaller(published.answers, refusals)
+            for event in published.decoded.events:
                 event.ack()
-            self._metrics.answered(batch.ages_s(), batch.reasons())
+            batch = published.decoded.batch
+            self._metrics.count_answered(batch.ages_s(), batch.reasons())
 
     async def _publish_smaller(self, messages: Sequence[Outgoing], refusals: Refusals) -> None:
         """Send again, without its value, each dead letter that was too large with its headers.
@@ -184,7 +202,7 @@ class Pipeline(mode.Service):
             return await self.loop.run_in_executor(self._threads[stage], work, *arguments)
         finally:
             del self._began[this]
-            self._metrics.took(stage, time.monotonic() - start)
+            self._metrics.count_stage(stage, time.monotonic() - start)
 
     def problem(self) -> str | None:
         """Say which stage is at one batch for more than a minute; publishing may wait for Kafka."""

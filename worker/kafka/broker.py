@@ -5,11 +5,14 @@ in `broker.json` there, where further workers and the other commands find it.
 """
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from worker.embedded import kafka as embedded_kafka
-from worker.kafka.topics import Topics, create_missing
-from worker.settings import Settings
+from worker.kafka.connection import Connection
+from worker.kafka.topics import create_missing
 
 __all__ = ["Broker"]
 
@@ -17,14 +20,32 @@ logger = logging.getLogger(__name__)
 
 
 class Broker:
-    """Knows the address of the broker once it is started, and that the topics are there."""
+    """Knows how to reach the broker once it is started, and that the topics are there.
 
-    def __init__(self, settings: Settings, topics: Topics) -> None:
-        self._settings = settings
-        self._partitions = topics.partitions(settings.partitions)
+    Args:
+        connection: How to reach the broker, as it was set.
+        partitions: How many partitions each topic gets that is missing, by its name.
+        replication: Replication factor of a topic that is missing.
+        logdir: Where the address of the embedded broker is announced.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        partitions: Mapping[str, int] = MappingProxyType({}),
+        replication: int = 1,
+        logdir: Path = Path(),
+    ) -> None:
+        self._connection = connection
+        self._partitions = partitions
+        self._replication = replication
+        self._logdir = logdir
         self._embedded: embedded_kafka.EmbeddedKafka | None = None
-        self.bootstrap = settings.kafka_host
-        """Comma-separated host:port."""
+
+    @property
+    def connection(self) -> Connection:
+        """How to reach the broker; of the embedded one only when it is started."""
+        return self._connection
 
     def start(self) -> None:
         """Find or start the broker, and create the topics that are missing.
@@ -32,19 +53,21 @@ class Broker:
         Raises:
             BrokerError: no broker answers, or it refuses to create a topic.
         """
-        if self._settings.is_embedded:
-            found = embedded_kafka.find(self._settings.logdir)
-            self.bootstrap = found or self._start_embedded(self._settings.logdir)
+        if self._connection.is_embedded:
+            found = embedded_kafka.find(self._logdir)
+            hosts = found or self._start_embedded()
+            self._connection = replace(self._connection, hosts=hosts)
         if self._embedded is None:
-            created = create_missing(self.bootstrap, self._partitions, self._settings.replication)
-            logger.info("broker=%s created=%s", self.bootstrap, ",".join(created) or "nothing")
+            created = create_missing(self._connection, self._partitions, self._replication)
+            names = ",".join(created) or "nothing"
+            logger.info("broker=%s created=%s", self._connection.hosts, names)
 
-    def _start_embedded(self, logdir: Path) -> str:
+    def _start_embedded(self) -> str:
         self._embedded = embedded_kafka.EmbeddedKafka()
         self._embedded.start()
         for name, partitions in self._partitions.items():
             self._embedded.create_topic(name, partitions)
-        embedded_kafka.announce(logdir, self._embedded.bootstrap)
+        embedded_kafka.announce(self._logdir, self._embedded.bootstrap)
         logger.warning(
             "EMBEDDED BROKER at %s: it is for trying things out and KEEPS NOTHING; "
             "messages are gone when this worker ends. Set KAFKA_HOST to use a real Kafka.",
@@ -55,6 +78,6 @@ class Broker:
     def stop(self) -> None:
         """Stop the broker when it is the embedded one."""
         if self._embedded is not None:
-            embedded_kafka.withdraw(self._settings.logdir)
+            embedded_kafka.withdraw(self._logdir)
             self._embedded.stop()
             self._embedded = None

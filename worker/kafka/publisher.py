@@ -6,7 +6,7 @@ through Faust's producer it costs about 30.
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ import mode
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from worker.errors import BrokerError
+from worker.kafka.broker import Broker
 
 __all__ = ["Outgoing", "Publisher", "Refusals"]
 
@@ -42,15 +43,10 @@ class Outgoing:
 class Publisher(mode.Service):
     """Publishes batches in order; `publish` may be called from any thread while it runs."""
 
-    def __init__(self, client: Callable[[], Mapping[str, Any]]) -> None:
-        """Prepare to publish.
-
-        Args:
-            client: Returns confluent-kafka's settings for the connection; called at the start,
-                because the embedded broker has no address before.
-        """
+    def __init__(self, broker: Broker) -> None:
+        """Take the broker, which has an address when this service starts."""
         super().__init__()
-        self._client = client
+        self._broker = broker
         self._poller = threading.Thread(target=self._poll, name="publisher", daemon=True)
         self._is_closing = threading.Event()
         self._producer: Producer
@@ -63,7 +59,7 @@ class Publisher(mode.Service):
                 "message.max.bytes": MAX_MESSAGE_BYTES,
                 "partitioner": "murmur2_random",  # as Java's and aiokafka's: equal keys meet
                 "log_level": 3,
-                **self._client(),
+                **self._broker.connection.for_confluent(),
                 "enable.idempotence": True,
             }
         )

@@ -4,6 +4,7 @@ Faust ignores a source topic that does not exist when it subscribes and then con
 nothing from it, so the topics are there before the worker subscribes.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from worker.errors import BrokerError
+from worker.kafka.connection import Connection
 
 __all__ = ["Topics", "create_missing"]
 
@@ -27,29 +29,39 @@ class Topics:
     events: str
     dead_letters: str
 
-    def partitions(self, of_data: int) -> dict[str, int]:
-        """Return the number of partitions of each topic: 1 for commands, so they have one order."""
+    @property
+    def names(self) -> list[str]:
+        """All names."""
+        return [self.images, self.predictions, self.control, self.events, self.dead_letters]
+
+    def partitions(self, n_partitions: int) -> dict[str, int]:
+        """Return how many partitions each topic gets.
+
+        Control and events get one, so that commands have one order.
+        """
         return {
-            self.images: of_data,
-            self.predictions: of_data,
-            self.dead_letters: of_data,
+            self.images: n_partitions,
+            self.predictions: n_partitions,
+            self.dead_letters: n_partitions,
             self.events: 1,
             self.control: 1,
         }
 
 
-def create_missing(bootstrap: str, partitions: dict[str, int], replication: int) -> list[str]:
+def create_missing(
+    connection: Connection, partitions: Mapping[str, int], replication: int
+) -> list[str]:
     """Create the topics that the cluster does not have, and return their names.
 
     Raises:
         BrokerError: no broker answers, or it refuses to create a topic.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin = AdminClient({**connection.for_confluent(), "log_level": 0})
     try:
         present = admin.list_topics(timeout=TIMEOUT_S).topics
     except KafkaException as error:
         raise BrokerError(
-            f"KAFKA_HOST: no broker answers at {bootstrap!r} within {TIMEOUT_S:g} s "
+            f"KAFKA_HOST: no broker answers at {connection.hosts!r} within {TIMEOUT_S:g} s "
             f"({error.args[0].str()}); start one (scripts/start_kafka.sh) or correct the address"
         ) from error
     missing = [name for name in partitions if name not in present]

@@ -24,13 +24,14 @@ from typing import Any
 
 import aiokafka
 from aiokafka.structs import ConsumerRecord
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
 from mode.utils.futures import notify
 
 from worker.kafka.offset_window import OffsetWindow
 
-__all__ = ["POLL_RECORDS", "Bundle", "Consumer", "Transport"]
+__all__ = ["POLL_RECORDS", "Bundle", "Consumer", "Flow", "Transport"]
 
 FETCH_MAX_WAIT_MS = 50
 HELD_POLL_S = 0.05
@@ -63,9 +64,10 @@ class Consumer(driver.Consumer):
 
     transport: "Transport"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, transport: "Transport", *args: Any, **kwargs: Any) -> None:
         self._windows: dict[TP, OffsetWindow] = {}
-        super().__init__(*args, **kwargs)
+        super().__init__(transport, *args, **kwargs)
+        transport.flow.attach(self)
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -75,9 +77,9 @@ class Consumer(driver.Consumer):
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109 - Faust's signature
     ) -> Mapping[TP, list[Any]]:
-        bulk = self.transport.bulk_topics
+        bulk = self.transport.flow.bulk_topics
         pending = sum(window.pending for tp, window in self._windows.items() if tp.topic in bulk)
-        held = self.transport.held_topics | (bulk if pending >= MAX_PENDING else frozenset())
+        held = self.transport.flow.held_topics | (bulk if pending >= MAX_PENDING else frozenset())
         wanted = {tp for tp in active_partitions or () if tp.topic not in held}
         if not wanted:
             await asyncio.sleep(HELD_POLL_S)
@@ -110,7 +112,7 @@ class Consumer(driver.Consumer):
                 yield tp, message
 
     def _messages(self, tp: TP, records: Sequence[Any]) -> Iterator[Message]:
-        if tp.topic not in self.transport.bulk_topics:
+        if tp.topic not in self.transport.flow.bulk_topics:
             return (self._to_message(tp, record) for record in records)
         return (self._to_bundle(tp, chunk) for chunk in chunks(records))
 
@@ -206,23 +208,56 @@ class Consumer(driver.Consumer):
             self._windows.pop(tp, None)
 
 
+class Flow:
+    """What a worker takes from Kafka at the moment: topics on hold, its partitions, its lag.
+
+    Args:
+        bulk_topics: Topics whose records are delivered in bundles.
+        held_topics: Topics whose messages stay in Kafka until they are released.
+    """
+
+    def __init__(
+        self, *, bulk_topics: Collection[str] = (), held_topics: Collection[str] = ()
+    ) -> None:
+        self.bulk_topics = frozenset(bulk_topics)
+        self.held_topics = frozenset(held_topics)
+        self._consumer: Consumer | None = None
+
+    def attach(self, consumer: Consumer) -> None:
+        """Read partitions and lag from a consumer from now on."""
+        self._consumer = consumer
+
+    def release(self, topic: str) -> None:
+        """Deliver a held topic's messages, within 50 ms."""
+        self.held_topics -= {topic}
+
+    def partitions_of(self, topic: str) -> list[int]:
+        """Return which partitions of a topic are this worker's now."""
+        return sorted(tp.partition for tp in self._assigned(topic))
+
+    def lag_of(self, topic: str) -> dict[str, float]:
+        """Return how many messages are not done yet, by each of this worker's partitions."""
+        if self._consumer is None:
+            return {}
+        return {str(tp.partition): self._consumer.lag(tp) for tp in self._assigned(topic)}
+
+    def _assigned(self, topic: str) -> list[TP]:
+        if self._consumer is None:
+            return []
+        try:
+            return [tp for tp in self._consumer.assignment() if tp.topic == topic]
+        except ConsumerNotStarted:
+            return []
+
+
 class Transport(driver.Transport):
     """Faust's Kafka transport with the consumer of this module."""
 
     Consumer = Consumer
 
-    def __init__(self, *args: Any, bulk_topics: Collection[str] = (), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, flow: Flow, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.bulk_topics = frozenset(bulk_topics)
-        self.held_topics: set[str] = set()
-
-    def hold(self, topic: str) -> None:
-        """Leave a topic's messages in Kafka until it is released."""
-        self.held_topics.add(topic)
-
-    def release(self, topic: str) -> None:
-        """Deliver a held topic's messages again, within 50 ms."""
-        self.held_topics.discard(topic)
+        self.flow = flow
 
 
 def load_of(message: Message) -> int:

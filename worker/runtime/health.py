@@ -1,45 +1,45 @@
-"""Whether the worker lives and serves, told truthfully."""
+"""Whether the worker lives and serves, by what its parts say of themselves."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from worker.images.deployment import Deployment
+from worker.part import Check
 from worker.runtime.watchdog import Watchdog
 
-__all__ = ["WorkerHealth"]
+__all__ = ["Health"]
 
 
-class WorkerHealth:
-    """What the pages under `/health` tell."""
+class Health:
+    """What the pages under `/health` tell.
+
+    Args:
+        watchdog: Knows what keeps the worker from its work.
+        readiness: Checks that say why the worker does not serve yet.
+        details: Further facts by name, read when somebody asks.
+    """
 
     def __init__(
         self,
         watchdog: Watchdog,
-        deployment: Deployment,
-        *,
-        is_in_group: Callable[[], bool],
-        partitions: Callable[[], Sequence[int]],
+        readiness: Sequence[Check],
+        details: Mapping[str, Callable[[], Any]],
     ) -> None:
         self._watchdog = watchdog
-        self._deployment = deployment
-        self._is_in_group = is_in_group
-        self._partitions = partitions
+        self._readiness = readiness
+        self._details = details
 
     def is_live(self) -> bool:
-        """Whether nothing keeps the worker from its work; what lasts ends it anyway."""
+        """Whether nothing keeps the worker from its work; a problem that lasts ends it anyway."""
         return not self._watchdog.problems
 
     def is_ready(self) -> bool:
-        """Whether it has its share of the partitions, and serves or waits for a first model."""
-        is_settled = self._deployment.state in ("serving", "waiting")
-        return self.is_live() and self._is_in_group() and is_settled
+        """Whether the worker has its share of the partitions, and serves or waits for a model."""
+        return self.is_live() and not self._reasons()
 
     def details(self) -> Mapping[str, Any]:
-        """Return the problems, the partitions and what is deployed."""
-        deployed = self._deployment.current
-        return {
-            "problems": list(self._watchdog.problems),
-            "partitions": list(self._partitions()),
-            "deployment": self._deployment.state,
-            "model": deployed.model_dump() if deployed else None,
-        }
+        """Return the problems, and what the parts tell."""
+        problems = [*self._watchdog.problems, *self._reasons()]
+        return {"problems": problems, **{name: read() for name, read in self._details.items()}}
+
+    def _reasons(self) -> list[str]:
+        return [reason for check in self._readiness if (reason := check())]

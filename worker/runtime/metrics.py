@@ -1,97 +1,41 @@
-"""What the worker measures, in Prometheus's form.
+"""Metrics in Prometheus's form: what every room's own metrics are made of.
 
-Counted once a batch and not once an image: a call for each costs as much as decoding it.
+Values are counted once per batch and not once per image: a call for each costs as much as decoding
+an image.
 """
 
 import threading
-from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["Metrics"]
-
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0)
+__all__ = ["BulkHistogram", "gauge", "registry_of", "total"]
 
 Labelled = Mapping[str, float]
-"""A value by the value of one label."""
+"""Values by the value of one label."""
 ReadKind = type[GaugeMetricFamily] | type[CounterMetricFamily]
 
 
-class Metrics:
-    """One worker's metrics, in a registry of their own."""
+def gauge(name: str, meaning: str, label: str, read: Callable[[], Labelled]) -> Collector:
+    """Return the metric `darkroom_<name>`, whose values are read when somebody asks."""
+    return ReadMetric(GaugeMetricFamily, name, meaning, label, read)
 
-    def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        self._images = self._counter("images", "Images decoded.")
-        self._predictions = self._counter("predictions", "Predictions that Kafka confirmed.")
-        self._dead_letters = Counter(
-            "darkroom_dead_letters",
-            "Dead letters that Kafka confirmed.",
-            ["reason"],
-            registry=self._registry,
-        )
-        self._batch_sizes = Histogram(
-            "darkroom_batch_images",
-            "Images in a batch.",
-            buckets=BATCH_SIZES,
-            registry=self._registry,
-        )
-        self._stage_seconds = Histogram(
-            "darkroom_stage_seconds",
-            "Seconds that a batch took in a stage.",
-            ["stage"],
-            buckets=SECONDS,
-            registry=self._registry,
-        )
-        self._latencies = BulkHistogram(
-            "darkroom_latency_seconds",
-            "From an image's timestamp to its prediction.",
-            LATENCIES,
-        )
-        self._registry.register(self._latencies)
 
-    def _counter(self, name: str, meaning: str) -> Counter:
-        return Counter(f"darkroom_{name}", meaning, registry=self._registry)
+def total(name: str, meaning: str, label: str, read: Callable[[], Labelled]) -> Collector:
+    """Return a count, which only grows, whose values are read when somebody asks."""
+    return ReadMetric(CounterMetricFamily, name, meaning, label, read)
 
-    def gauge(self, name: str, meaning: str, label: str, read: Callable[[], Labelled]) -> None:
-        """Add a value that is read when somebody asks."""
-        self._add_read(GaugeMetricFamily, name, meaning, label, read)
 
-    def total(self, name: str, meaning: str, label: str, read: Callable[[], Labelled]) -> None:
-        """Add a count, which only grows, that is read when somebody asks."""
-        self._add_read(CounterMetricFamily, name, meaning, label, read)
-
-    def _add_read(
-        self, kind: ReadKind, name: str, meaning: str, label: str, read: Callable[[], Labelled]
-    ) -> None:
-        self._registry.register(ReadMetric(kind, f"darkroom_{name}", meaning, label, read))
-
-    def decoded(self, n_images: int) -> None:
-        """Count a batch that was decoded."""
-        self._images.inc(n_images)
-        self._batch_sizes.observe(n_images)
-
-    def took(self, stage: str, seconds: float) -> None:
-        """Count the time of a batch in a stage: "decode", "classify" or "publish"."""
-        self._stage_seconds.labels(stage).observe(seconds)
-
-    def answered(self, latencies_s: Sequence[float], dead_letter_reasons: Iterable[str]) -> None:
-        """Count a batch whose predictions and dead letters are confirmed."""
-        self._predictions.inc(len(latencies_s))
-        self._latencies.observe_all(latencies_s)
-        for reason, count in Tally(dead_letter_reasons).items():
-            self._dead_letters.labels(reason).inc(count)
-
-    def text(self) -> bytes:
-        """Return all of it as Prometheus reads it."""
-        return generate_latest(self._registry)
+def registry_of(collectors: Iterable[Collector]) -> CollectorRegistry:
+    """Return a registry of its own for one worker's metrics."""
+    registry = CollectorRegistry()
+    for collector in collectors:
+        registry.register(collector)
+    return registry
 
 
 class BulkHistogram(Collector):
@@ -127,7 +71,12 @@ class ReadMetric(Collector):
         self, kind: ReadKind, name: str, meaning: str, label: str, read: Callable[[], Labelled]
     ) -> None:
         self._kind = kind
-        self._name, self._meaning, self._label, self._read = name, meaning, label, read
+        self._name, self._meaning, self._label, self._read = (
+            f"darkroom_{name}",
+            meaning,
+            label,
+            read,
+        )
 
     def collect(self) -> Iterator[Metric]:
         """Yield the values of this moment."""

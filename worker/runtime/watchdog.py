@@ -4,7 +4,6 @@ A thread of its own, since what it watches may block the event loop or keep it f
 Faust alone stays up as a zombie when its group coordinator has failed: it never consumes again.
 """
 
-import asyncio
 import logging
 import os
 import threading
@@ -15,16 +14,15 @@ from typing import Any
 
 import faust
 
-__all__ = ["EXIT_CODE", "Check", "Watchdog", "coordinator_problem", "loop_problem", "stop_problem"]
+from worker.part import Check
+
+__all__ = ["EXIT_CODE", "Watchdog", "coordinator_problem", "loop_problem", "stop_problem"]
 
 logger = logging.getLogger(__name__)
 
 EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
 POLL_S = 1.0
-
-Check = Callable[[], str | None]
-"""Says what keeps the worker from its work, or None."""
 
 
 class Watchdog(threading.Thread):
@@ -43,10 +41,6 @@ class Watchdog(threading.Thread):
         self._is_over = threading.Event()
         self.problems: Sequence[str] = ()
         """What the last look found."""
-
-    def add(self, check: Check, grace_s: float) -> None:
-        """Look at one more thing, before the thread is started."""
-        self._checks[check] = grace_s
 
     def run(self) -> None:
         """Look once a second until `stop`."""
@@ -91,7 +85,7 @@ def _coordinator(app: faust.App) -> Any:
 
 
 def stop_problem(app: faust.App) -> Check:
-    """Check that the worker was not told to stop; how long it may take is the check's grace."""
+    """Report that a stop was requested; the check's grace is the time that a stop may take."""
 
     def check() -> str | None:
         return "it was told to stop and has not" if app.should_stop else None
@@ -99,7 +93,7 @@ def stop_problem(app: faust.App) -> Check:
     return check
 
 
-def loop_problem(loop: asyncio.AbstractEventLoop) -> Check:
+def loop_problem(app: faust.App) -> Check:
     """Check that the event loop runs what it is given from one look to the next."""
     has_answered = threading.Event()
     has_answered.set()
@@ -109,7 +103,7 @@ def loop_problem(loop: asyncio.AbstractEventLoop) -> Check:
             return "the event loop is blocked"
         has_answered.clear()
         try:
-            loop.call_soon_threadsafe(has_answered.set)
+            app.loop.call_soon_threadsafe(has_answered.set)
         except RuntimeError:  # it is closed: the worker stops, and that has a check of its own
             has_answered.set()
         return None

@@ -1,1 +1,0 @@
-"""The worker seen from outside: metrics for Prometheus, and health."""
