@@ -131,7 +131,7 @@ def _unknown(found: Found) -> Iterator[str]:
     known = variables()
     for name in found:
         if name.startswith(PREFIX) and name not in known:
-            hint = trainer.did_you_mean(name, known, prefix="; ")
+            hint = trainer.did_you_mean(name, known)
             yield f"{name} ({found[name].source}): no such setting{hint}"
 
 

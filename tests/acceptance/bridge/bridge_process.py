@@ -8,7 +8,9 @@ import signal
 import sys
 
 from worker.bridge.routes import Route
-from worker.bridge.service import Bridge, bridge_services
+from worker.bridge.service import Bridge
+from worker.kafka.broker import Broker
+from worker.kafka.connection import Connection
 
 SETTINGS = {
     "session.timeout.ms": 6000,
@@ -17,9 +19,9 @@ SETTINGS = {
 
 
 async def run(bootstrap: str, routes: list[Route]) -> None:
-    (bridge,) = bridge_services(
+    bridge = Bridge(
         routes,
-        bootstrap=lambda: bootstrap,
+        broker=Broker(Connection(bootstrap)),
         dead_letters_topic="dead-letters",
         project="my-project",
         kafka_config=SETTINGS,
@@ -28,7 +30,6 @@ async def run(bootstrap: str, routes: list[Route]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     await bridge.start()
     say("ready")
-    assert isinstance(bridge, Bridge)
     outward = [bridge.stats[route.name] for route in routes if not route.is_inward]
     while not all(stats.mirrored for stats in outward) and not ended.is_set():
         await asyncio.sleep(0.01)

@@ -17,7 +17,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from google.pubsub_v1 import types
 
 from worker.bridge.routes import Route
-from worker.bridge.service import Bridge, bridge_services
+from worker.bridge.service import Bridge
+from worker.kafka.broker import Broker
+from worker.kafka.connection import Connection
 
 PROJECT = "my-project"
 OUTAGE_S = float(os.environ.get("DARKROOM_TEST_OUTAGE_S", "3"))
@@ -172,15 +174,13 @@ class Sides:
 
     def bridge(self, *routes: Route, **kwargs: Any) -> Bridge:
         options = {"dead_letters_topic": "dead-letters", **kwargs}
-        (service,) = bridge_services(
+        return Bridge(
             routes,
-            bootstrap=lambda: self.bootstrap,
+            broker=Broker(Connection(self.bootstrap)),
             project=PROJECT,
             kafka_config={"session.timeout.ms": 6000},
             **options,
         )
-        assert isinstance(service, Bridge)
-        return service
 
     @asynccontextmanager
     async def mirroring(self, *routes: Route, **kwargs: Any) -> AsyncIterator[Bridge]:

@@ -17,6 +17,8 @@ from tests.integration.training.rooms import until
 from tests.stream_client import StreamClient
 from worker.control.agent import control_agent
 from worker.control.group_commands import GroupCommands
+from worker.kafka.broker import Broker
+from worker.kafka.connection import Connection
 from worker.kafka.publisher import Outgoing, Publisher
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
@@ -57,7 +59,7 @@ class Deployment:
             broker_commit_interval=0.1,
             web_enabled=False,
         )
-        publisher = Publisher(lambda: {"bootstrap.servers": self.bootstrap})
+        publisher = Publisher(Broker(Connection(self.bootstrap)))
 
         async def send(key: bytes, value: bytes) -> None:
             await publisher.send(Outgoing(f"{self.topic}-events", key, value))

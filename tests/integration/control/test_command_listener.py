@@ -12,6 +12,8 @@ from tests.stream_client import StreamClient
 from worker.backoff import Backoff
 from worker.control.command_listener import CommandListener
 from worker.images.deployment import Order
+from worker.kafka.broker import Broker
+from worker.kafka.connection import Connection
 from worker.messages.commands import Command
 from worker.testing import EmbeddedKafka
 
@@ -35,10 +37,7 @@ class Listener:
     def __init__(self, bootstrap: str, backoff: Backoff | None = None) -> None:
         self.heard: list[tuple[str, Order]] = []
         self.service = CommandListener(
-            "images-control",
-            self.hear,
-            connection=lambda: {"bootstrap_servers": bootstrap},
-            backoff=backoff,
+            "images-control", self.hear, broker=Broker(Connection(bootstrap)), backoff=backoff
         )
 
     async def hear(self, command: Command, order: Order) -> None:

@@ -1,10 +1,12 @@
 """What a worker reads at its start."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from worker.bridge.routes import Route
 from worker.errors import SettingsError
 from worker.settings import load_settings
 
@@ -15,24 +17,32 @@ def problems(environ: dict[str, str]) -> str:
     return str(error.value)
 
 
+def routes(environ: dict[str, str]) -> Sequence[Route]:
+    settings = load_settings(environ)
+    return settings.bridge.routes_of(settings.kafka.topics)
+
+
 def test_nothing_has_to_be_set() -> None:
     """Without any setting the broker is the embedded one and names derive from `images`."""
     settings = load_settings({})
-    assert settings.is_embedded
-    assert settings.predictions_topic == "images-predictions"
-    assert settings.group == "images-worker"
+    assert settings.kafka.connection.is_embedded
+    assert settings.kafka.topics.predictions == "images-predictions"
+    assert settings.kafka.group == "images-worker"
 
 
 def test_a_broker_without_a_port_gets_kafkas() -> None:
     """Several brokers come comma-separated, each with or without its port."""
     settings = load_settings({"KAFKA_HOST": "alpha, beta:19092"})
-    assert settings.kafka_host == "alpha:9092,beta:19092"
+    assert settings.kafka.connection.hosts == "alpha:9092,beta:19092"
 
 
 def test_topics_follow_the_images_topic() -> None:
     """Several deployments share a cluster by their topic's name alone."""
     settings = load_settings({"KAFKA_TOPIC": "cells", "DARKROOM_EVENTS_TOPIC": "told"})
-    assert (settings.control_topic, settings.events_topic) == ("cells-control", "told")
+    assert (settings.kafka.topics.control, settings.kafka.topics.events) == (
+        "cells-control",
+        "told",
+    )
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
@@ -45,8 +55,8 @@ def test_a_params_file_is_read(tmp_path: Path, suffix: str) -> None:
     else:
         file.write_text('KAFKA_TOPIC = "cells"\nnum_epochs = 7\n[worker]\npartitions = 3\n')
     settings = load_settings({"DARKROOM_PARAMS": str(file)})
-    assert (settings.kafka_topic, settings.partitions) == ("cells", 3)
-    assert settings.training == {"num_epochs": 7}
+    assert (settings.kafka.images_topic, settings.kafka.partitions) == ("cells", 3)
+    assert settings.training.params == {"num_epochs": 7}
 
 
 def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
@@ -55,8 +65,8 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     file.write_text('KAFKA_TOPIC = "cells"\nbatch_size = 7\n[worker]\npartitions = 3\n')
     environ = {"DARKROOM_PARTITIONS": "5", "batch_size": "64"}
     settings = load_settings({"DARKROOM_PARAMS": str(file), **environ})
-    assert (settings.kafka_topic, settings.partitions) == ("cells", 5)
-    assert settings.training == {"batch_size": 64}
+    assert (settings.kafka.images_topic, settings.kafka.partitions) == ("cells", 5)
+    assert settings.training.params == {"batch_size": 64}
 
 
 def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
@@ -110,9 +120,10 @@ def test_a_topic_name_that_kafka_refuses_is_refused() -> None:
     assert "KAFKA_TOPIC (environment): 'my images'" in problems({"KAFKA_TOPIC": "my images"})
 
 
-def test_variables_of_the_scripts_are_no_settings() -> None:
+def test_variables_of_the_scripts_are_not_settings() -> None:
     """What scripts/test and the tests read may be set where a worker starts."""
-    environment = {"DARKROOM_PYTHON": "python3", "DARKROOM_SHARED_DATA": "data"}
+    names = ("PYTHON", "SHARED_DATA", "TORCH_INDEX", "TEST_KILLS", "TEST_OUTAGE_S", "BENCH_X")
+    environment = {f"DARKROOM_{name}": "1" for name in names}
 
     assert load_settings(environment) == load_settings({})
 
@@ -123,17 +134,17 @@ def test_routes_come_from_the_file(tmp_path: Path) -> None:
     file.write_text(
         '[[worker.routes]]\nkafka_topic = "cells"\npub_sub_topic = "cells"\nordering = "key"\n'
     )
-    (route,) = load_settings({"DARKROOM_PARAMS": str(file)}).bridge_routes
+    (route,) = routes({"DARKROOM_PARAMS": str(file)})
     assert (route.kafka_topic, route.pub_sub_topic, route.ordering) == ("cells", "cells", "key")
 
 
 def test_the_published_keys_are_routes() -> None:
     """A subscription feeds the images topic, and predictions go to the Pub/Sub topic."""
     keys = {"PUB_SUB_PROJECT": "p", "PUB_SUB_TOPIC": "out", "PUB_SUB_SUBSCRIPTION": "in-sub"}
-    inward, outward = load_settings(keys).bridge_routes
+    inward, outward = routes(keys)
     assert (inward.pub_sub_subscription, inward.kafka_topic) == ("in-sub", "images")
     assert (outward.kafka_topic, outward.pub_sub_topic) == ("images-predictions", "out")
-    assert not load_settings({}).bridge_routes
+    assert not routes({})
 
 
 def test_a_wrong_route_is_named() -> None:

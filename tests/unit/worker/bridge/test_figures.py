@@ -5,21 +5,22 @@ from __future__ import annotations
 import time
 
 import pytest
+from prometheus_client import generate_latest
 
 from worker.bridge.filter import Filter
-from worker.bridge.metrics import export
+from worker.bridge.metrics import bridge_collectors
 from worker.bridge.stats import QUIET_S, TROUBLE_S, Stats
-from worker.runtime.metrics import Metrics
+from worker.runtime.metrics import registry_of
 
 
 def test_each_route_is_among_the_metrics() -> None:
     """Counters and gauges have the route as their label, and the values of the moment."""
-    metrics, stats = Metrics(), Stats()
-    export(metrics, lambda: {"images -> topic": stats})
+    stats = Stats()
+    metrics = registry_of(bridge_collectors(lambda: {"images -> topic": stats}))
     stats.progress(7)
     stats.lag = 42
     stats.trouble("UNAVAILABLE")
-    text = metrics.text().decode()
+    text = generate_latest(metrics).decode()
     for line in ("mirrored_total", "failures_total", "lag", "waiting"):
         assert f'darkroom_bridge_{line}{{route="images -> topic"}}' in text
     assert 'darkroom_bridge_mirrored_total{route="images -> topic"} 7.0' in text

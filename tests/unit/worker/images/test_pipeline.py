@@ -12,15 +12,17 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 from confluent_kafka import KafkaError
 from numpy.typing import NDArray
+from prometheus_client import generate_latest
 
 from worker.errors import BrokerError
-from worker.images.decode import Limits
+from worker.images.metrics import ServingMetrics
 from worker.images.model import ModelName
 from worker.images.pipeline import Pipeline
 from worker.images.predictor import Predictor
+from worker.images.settings import ServingSettings
 from worker.kafka.publisher import Outgoing, Refusals
 from worker.kafka.topics import Topics
-from worker.runtime.metrics import Metrics
+from worker.runtime.metrics import registry_of
 
 TOPICS = Topics("images", "predictions", "control", "events", "dead-letters")
 
@@ -87,7 +89,7 @@ class Way:
     def __init__(self, *, batch_size: int = 4, within_s: float = 0.01) -> None:
         self.model = Model()
         self.publisher = Publisher()
-        self.metrics = Metrics()
+        self.metrics = ServingMetrics()
         self.acknowledged: list[Event] = []
         predictor = Predictor(on_first_model=lambda: None)
         predictor.swap(self.model)  # type: ignore[arg-type]
@@ -96,10 +98,13 @@ class Way:
             self.publisher,  # type: ignore[arg-type]
             TOPICS,
             self.metrics,
-            limits=Limits(1000, 1000),
-            batch_size=batch_size,
-            within_s=within_s,
-            top_k=2,
+            ServingSettings(
+                max_image_bytes=1000,
+                max_image_pixels=1000,
+                batch_size=batch_size,
+                max_batch_wait_s=within_s,
+                top_k=2,
+            ),
         )
         self._offset = 0
 
@@ -161,7 +166,7 @@ async def test_what_was_confirmed_is_counted(way: Way) -> None:
     """Images, predictions, and dead letters by their reason."""
     await way.put(image(2), b"no image", image(1), b"")
     await way.until_acknowledged(1)
-    text = way.metrics.text().decode()
+    text = generate_latest(registry_of(way.metrics.collectors)).decode()
     assert "darkroom_images_total 2.0" in text
     assert "darkroom_predictions_total 2.0" in text
     assert 'darkroom_dead_letters_total{reason="undecodable"} 1.0' in text

@@ -21,6 +21,7 @@ from worker.kafka.transport import (
     MAX_PENDING,
     Bundle,
     Consumer,
+    Flow,
     Transport,
     chunks,
     load_of,
@@ -39,8 +40,8 @@ def records(*sizes: int, start: int = 0) -> list[ConsumerRecord[bytes, bytes]]:
 @pytest.fixture
 def made() -> Iterator[Consumer]:
     app = faust.App("test", broker="kafka://127.0.0.1:1", store="memory://")
-    transport = Transport(app.conf.broker_consumer, app, bulk_topics={"images"})
-    app.transport = transport
+    flow = Flow(bulk_topics={"images"}, held_topics={"images"})
+    app.transport = Transport(app.conf.broker_consumer, app, flow=flow)
     made = app.consumer
     assert isinstance(made, Consumer)
     yield made
@@ -100,7 +101,7 @@ async def test_what_was_delivered_before_a_rebalance_is_not_committed_after_it(
 
 async def test_only_bulk_topics_are_bundled(made: Consumer) -> None:
     """Commands come one by one."""
-    made.transport.bulk_topics = frozenset()
+    made.transport.flow = Flow()
     assert [message.offset for message in await messages(made, records(1, 1))] == [0, 1]
 
 
@@ -114,10 +115,9 @@ async def test_a_held_topic_is_not_fetched(made: Consumer) -> None:
 
     made._thread.getmany = getmany  # type: ignore[method-assign,assignment]
     control = TP("control", 0)
-    made.transport.hold("images")
     await made._getmany({IMAGES}, 0.0)
     await made._getmany({IMAGES, control}, 0.0)
-    made.transport.release("images")
+    made.transport.flow.release("images")
     await made._getmany({IMAGES, control}, 0.0)
     assert asked == [{control}, {IMAGES, control}]
 
@@ -132,6 +132,7 @@ async def test_no_more_images_are_fetched_while_enough_are_pending(made: Consume
 
     made._thread.getmany = getmany  # type: ignore[method-assign,assignment]
     control = TP("control", 0)
+    made.transport.flow.release("images")
     first, *_ = await messages(made, records(*[1] * MAX_PENDING))
     await made._getmany({IMAGES, control}, 0.0)
     first.tracked = True

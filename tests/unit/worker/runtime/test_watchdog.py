@@ -103,7 +103,7 @@ def test_a_stop_that_lasts_is_noticed() -> None:
 
 async def test_a_blocked_loop_is_noticed() -> None:
     """A loop that did not run between two looks is blocked."""
-    check = loop_problem(asyncio.get_running_loop())
+    check = loop_problem(SimpleNamespace(loop=asyncio.get_running_loop()))  # type: ignore[arg-type]
     assert check() is None
     assert check() == "the event loop is blocked"
     await asyncio.sleep(0)
@@ -113,7 +113,7 @@ async def test_a_blocked_loop_is_noticed() -> None:
 def test_a_closed_loop_is_no_blocked_one() -> None:
     """A worker that has stopped is looked at until its process ends."""
     loop = asyncio.new_event_loop()
-    check = loop_problem(loop)
+    check = loop_problem(SimpleNamespace(loop=loop))  # type: ignore[arg-type]
     loop.close()
     assert check() is None
     assert check() is None
