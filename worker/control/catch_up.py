@@ -23,5 +23,5 @@ class CatchUp(mode.Service):
     async def _keep_up(self) -> None:
         await self.wait(self._listener.has_position.wait())
         while not self.should_stop:
-            await self._broadcast_commands.follow()
+            await self._broadcast_commands.catch_up()
             await self.sleep(INTERVAL_S)

@@ -92,7 +92,7 @@ def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("KAFKA_TOPIC = ", "neither TOML nor JSON"), ("worker = 3", "has to be a table")],
+    [("KAFKA_TOPIC = ", "cannot be read as TOML"), ("worker = 3", "has to be a table")],
 )
 def test_a_params_file_that_cannot_be_read_is_named(
     tmp_path: Path, content: str, said: str
