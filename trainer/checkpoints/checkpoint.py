@@ -21,6 +21,7 @@ from trainer.data.transforms import Transforms
 from trainer.errors import CheckpointError, ParamsError
 from trainer.machine.durable import write_durably
 from trainer.net.classifier import Classifier, Logits, new_classifier
+from trainer.net.fast_inference import FastClassifier
 from trainer.params.params import Params
 
 FORMAT = 1
@@ -84,6 +85,14 @@ class Checkpoint:
     def logits_classifier(self) -> nn.Module:
         """Return the classifier without its final Softmax, in eval mode, on the CPU."""
         return Logits(self.classifier()).eval()
+
+    def fast_classifier(self, device: str = "cpu") -> FastClassifier:
+        """Return the classifier for serving; its probabilities are within 0.02 of `classifier`'s.
+
+        Args:
+            device: Where it computes: "cpu", "cuda", "cuda:1".
+        """
+        return FastClassifier(self.classifier(), device)
 
     def transform(self) -> Transforms:
         """Return what turns uint8 images `(n, h, w, c)` into the net's float `(n, c, h, w)`."""

@@ -30,9 +30,16 @@ def quick_elu(net: nn.Module) -> Iterator[None]:
         yield
 
 
-def elu(x: Tensor) -> Tensor:
-    """Return x where it is positive, else exp(x) - 1, computed in float32."""
-    low = x.float().clamp_(max=0) if x.itemsize < 4 else x.clamp(max=0)
+def elu(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Return x where it is positive, else exp(x) - 1, in the format of `x`.
+
+    Args:
+        x: Any shape.
+        dtype: Format in which the exponential is computed; by default float32, or float64 when `x`
+            is. In bfloat16 it is a third faster, and values below 0 are off by up to 1/256.
+    """
+    dtype = dtype or torch.promote_types(x.dtype, torch.float32)
+    low = x.clamp(max=0) if x.dtype == dtype else x.to(dtype).clamp_(max=0)
     return torch.maximum(x, low.exp_().sub_(1).to(x.dtype))  # exp(x) - 1 is never below x
 
 

@@ -5,16 +5,14 @@ Importing this module imports torch, some two seconds: a worker without a model 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import trainer
-from worker.images.inference import for_inference, in_bfloat16
 
 __all__ = ["Model", "ModelName", "load_model"]
 
@@ -23,10 +21,6 @@ GREY = 2
 MOST_NAMED = 12
 """Classes in an error message."""
 WARM_UP_SIZES = (1, 64)
-BFLOAT16_FROM = 8
-"""Images in a batch from which bfloat16 is faster; a few take longer in it."""
-UNSURE = 0.05
-"""How close the two best classes are in bfloat16 where float32 might decide otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +53,7 @@ class Form:
 
 
 class Model:
-    """A classifier that serves; several threads may call it at a time.
-
-    Where the processor or GPU computes in bfloat16, larger batches do. Probabilities then differ
-    from float32's by less than 0.02, and images between two classes are classified again in
-    float32, so that labels are the same.
-    """
+    """A classifier that serves; several threads may call it at a time."""
 
     def __init__(self, name: ModelName, checkpoint: trainer.Checkpoint) -> None:
         self.name = name
@@ -72,11 +61,9 @@ class Model:
         params = checkpoint.params
         self.height, self.width = params.image_height, params.image_width
         self.is_colour = params.is_image_color
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._transform = checkpoint.transform()
-        module = for_inference(checkpoint.classifier()).to(self._device)
-        self._module = module.to(memory_format=torch.channels_last)
-        self._in_bfloat16 = in_bfloat16(self._module) if has_bfloat16(self._device) else None
+        self._classifier = checkpoint.fast_classifier(self._device)
 
     @property
     def form(self) -> Form:
@@ -108,31 +95,9 @@ class Model:
         """
         images = torch.from_numpy(batch if self.is_colour else batch[..., None])
         with torch.inference_mode():
-            x = self._transform(images.to(self._device))
-            x = x.contiguous(memory_format=torch.channels_last)
-            scores = self._classify_many(x) if len(x) >= BFLOAT16_FROM else self._module(x)
+            scores = self._classifier(self._transform(images.to(self._device)))
             result: NDArray[np.float32] = scores.cpu().numpy()
         return result
-
-    def _classify_many(self, x: Tensor) -> Tensor:
-        if self._in_bfloat16 is None:
-            return cast("Tensor", self._module(x))
-        scores: Tensor = self._in_bfloat16(x.to(torch.bfloat16))
-        best, second = scores.topk(2, dim=1).values.unbind(dim=1)
-        unsure = best - second < UNSURE
-        if unsure.any():
-            scores[unsure] = self._module(x[unsure])
-        return scores
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Return whether the hardware multiplies in bfloat16; emulated, it is slower than float32."""
-    if device.type == "cuda":
-        has_native: bool = torch.cuda.is_bf16_supported(including_emulation=False)
-        return has_native
-    has_avx512_bf16: bool = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001
-    has_amx: bool = torch.cpu._is_amx_tile_supported()  # noqa: SLF001
-    return has_avx512_bf16 or has_amx
 
 
 def load_model(path: Path, job: str, *, threads: int | None = None) -> Model:

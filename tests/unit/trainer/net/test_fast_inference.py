@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from trainer import build_classifier
+from trainer.net import fast_inference
+from trainer.net.fast_inference import FastClassifier, for_inference, in_bfloat16
 from trainer.params.defaults import DEFAULT_PARAMS
-from worker.images.inference import for_inference, in_bfloat16
 
 
 def trained(module: nn.Module) -> nn.Module:
@@ -66,3 +67,21 @@ def test_in_bfloat16_the_scores_stay_float32() -> None:
     assert [layer.weight.dtype for layer in linears] == [torch.float32]
     with torch.inference_mode():
         assert half(torch.randn(2, 1, 28, 28).bfloat16()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_a_fast_classifier_gives_the_labels_of_the_classifier(
+    monkeypatch: pytest.MonkeyPatch, has_bfloat16: bool, batch_size: int
+) -> None:
+    """Probabilities are within 0.02, on processors that multiply in bfloat16 and on others."""
+    monkeypatch.setattr(fast_inference, "has_bfloat16", lambda _device: has_bfloat16)
+    classifier = trained(build_classifier(DEFAULT_PARAMS))
+    x = torch.rand(batch_size, 1, 28, 28)
+
+    with torch.inference_mode():
+        expected, actual = classifier(x), FastClassifier(classifier)(x)
+
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0.02)
+    assert torch.equal(actual.argmax(1), expected.argmax(1))
