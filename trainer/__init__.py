@@ -16,16 +16,7 @@ if TYPE_CHECKING:
     from trainer.machine.durable import make_folder_durably, write_durably
     from trainer.machine.seeds import set_seeds
     from trainer.net.classifier import build_classifier
-    from trainer.observers import (
-        BatchReport,
-        CheckpointSaved,
-        EpochReport,
-        FitResult,
-        Observer,
-        RunStarted,
-    )
-    from trainer.observers import CheckpointSaved as Saved
-    from trainer.observers import RunStarted as Started
+    from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Saved, Started
     from trainer.params.defaults import DEFAULT_PARAMS
     from trainer.params.files import parse_param, read_params_file
     from trainer.params.params import Params
@@ -42,7 +33,6 @@ __all__ = [
     "BatchSizes",
     "Checkpoint",
     "CheckpointError",
-    "CheckpointSaved",
     "CrossValidation",
     "DataError",
     "DivergedError",
@@ -57,7 +47,6 @@ __all__ = [
     "ParamsError",
     "Prediction",
     "ProgressBar",
-    "RunStarted",
     "Saved",
     "Started",
     "TrainerError",
@@ -92,14 +81,7 @@ _HOMES = {
     "checkpoints.evaluation": ("Evaluation", "Prediction", "evaluate", "predict"),
     "checkpoints.export": ("Exported", "export"),
     "tuning.learning_rate": ("LearningRates", "find_learning_rate"),
-    "observers": (
-        "BatchReport",
-        "CheckpointSaved",
-        "EpochReport",
-        "FitResult",
-        "Observer",
-        "RunStarted",
-    ),
+    "observers": ("BatchReport", "EpochReport", "FitResult", "Observer", "Saved", "Started"),
     "params.files": ("parse_param", "read_params_file"),
     "params.params": ("Params",),
     "reporting.progress": ("ProgressBar",),
@@ -110,14 +92,12 @@ _HOMES = {
     "data.idx": ("save_data",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_FORMER_NAMES = {"Saved": "CheckpointSaved", "Started": "RunStarted"}
 
 
 def __getattr__(name: str) -> Any:
-    found = _FORMER_NAMES.get(name, name)
-    if found not in _HOME_OF:
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[found]}"), found)
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value
 

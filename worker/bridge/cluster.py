@@ -1,4 +1,4 @@
-"""The Kafka of a bridge as it is found at the start: its id, its topics and their limits."""
+"""The Kafka of a bridge as it is at the start: its id, its topics and their limits."""
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
@@ -10,20 +10,20 @@ from worker.kafka.topics import create_missing
 
 __all__ = ["Cluster"]
 
-ASK_S = 10.0
+TIMEOUT_S = 10.0
 DEFAULT_MAX_MESSAGE_BYTES = 1_000_000
 
 
 class Cluster:
-    """Answers what routes have to know of a Kafka before they start."""
+    """Answers the questions that routes have about a Kafka before they start."""
 
     def __init__(self, connection: Connection, *, partitions: int, replication: int) -> None:
         """Ask the cluster for its id and topics.
 
         Args:
-            connection: how to reach the cluster.
-            partitions: number of partitions of a topic that is created.
-            replication: replication factor of a topic that is created.
+            connection: How to reach the cluster.
+            partitions: Number of partitions of a topic that is created.
+            replication: Replication factor of a topic that is created.
 
         Raises:
             BridgeError: no broker answers.
@@ -32,7 +32,7 @@ class Cluster:
         self._admin = AdminClient({**connection.for_confluent(), "log_level": 2})
         self._partitions, self._replication = partitions, replication
         try:
-            found = self._admin.list_topics(timeout=ASK_S)
+            found = self._admin.list_topics(timeout=TIMEOUT_S)
         except KafkaException as error:
             raise BridgeError(
                 f"the bridge's Kafka at {self._connection.hosts} does not answer: "
@@ -40,14 +40,14 @@ class Cluster:
             ) from error
         self.id = str(found.cluster_id)
         self._topics = set(found.topics)
-        self._can_describe = found.controller_id in found.brokers  # not so in the embedded Kafka
+        self._can_describe = found.controller_id in found.brokers  # not the embedded Kafka
 
     def place_of(self, topic: str) -> str:
         """Return a topic's name among all clusters, for origins and hops."""
         return f"kafka/{self.id}/{topic}"
 
     def require_topic(self, route: Route) -> None:
-        """Check that a route's topic exists, or create it where the route says so.
+        """Check that a route's topic exists, or create it if the route allows that.
 
         Raises:
             BridgeError: it does not exist and may not be created; says how to create it.
@@ -66,12 +66,12 @@ class Cluster:
         self._topics.add(topic)
 
     def max_message_bytes(self, topic: str) -> int:
-        """Return what a topic takes in one batch; Kafka's default where it may not be asked."""
+        """Return the most bytes of one batch; Kafka's default for a topic that hides it."""
         if not self._can_describe:
             return DEFAULT_MAX_MESSAGE_BYTES
         resource = ConfigResource("topic", topic)
         try:
-            found = self._admin.describe_configs([resource], request_timeout=ASK_S)
+            found = self._admin.describe_configs([resource], request_timeout=TIMEOUT_S)
             return int(found[resource].result()["max.message.bytes"].value)
-        except (KafkaException, KeyError):  # without the right to
+        except (KafkaException, KeyError):  # without the permission to describe it
             return DEFAULT_MAX_MESSAGE_BYTES

@@ -1,4 +1,4 @@
-"""Messages that the other side will never take, kept in Kafka with the reason in headers."""
+"""Messages that the other side will never take, stored in Kafka with the reason in headers."""
 
 import time
 from collections import deque
@@ -10,27 +10,26 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from worker.bridge.stats import QUIET_S
+from worker.bridge.pace import Pace
 from worker.kafka.dead_letters import Headers, explained_headers, headers_without_value
 
-__all__ = ["DeadLetter", "DeadLetters", "Kept"]
+__all__ = ["MAX_MESSAGE_BYTES", "DeadLetter", "DeadLetters", "KeptAs"]
 
-RETRY_S = 1.0
 CLOSE_S = 1.0
-MAX_MESSAGE_BYTES = 100_000_000  # what Kafka takes is Kafka's to say
-TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+MAX_MESSAGE_BYTES = 100_000_000
+"""More than any message has, so that the broker decides what is too large."""
 
 
-class Kept(Enum):
+class KeptAs(Enum):
     """How much of a message its dead letter holds."""
 
-    WHOLE = "all of it"
-    WITHOUT_VALUE = "all but its value, for which the topic has no room"
+    WHOLE = "the whole message"
+    WITHOUT_VALUE = "the message without its value, for which the topic has no room"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message as it was, with why it is here and where it came from."""
+    """A message as it came, why the other side refuses it, and where it came from."""
 
     key: bytes | None
     value: bytes | None
@@ -39,7 +38,7 @@ class DeadLetter:
     """One word or two: `too-large`, `refused`."""
     error: str
     source: Mapping[str, str]
-    """Headers that tell where it came from, such as `source-topic`."""
+    """Headers that name the place where it came from, such as `source-topic`."""
 
     def explained(self) -> Headers:
         """Return the message's own headers, followed by those that explain the dead letter."""
@@ -54,57 +53,70 @@ class Sending:
 
     letter: DeadLetter
     headers: Headers
-    done: Callable[[Kept], None]
-    kept: Kept = Kept.WHOLE
+    on_stored: Callable[[KeptAs], None]
+    kept_as: KeptAs = KeptAs.WHOLE
 
 
 class DeadLetters:
-    """Sends dead letters; used by one thread, which calls `poll` now and then."""
+    """Sends dead letters until they are stored; used by one thread, which calls `poll`."""
 
-    def __init__(self, config: Mapping[str, Any], topic: str) -> None:
+    def __init__(self, config: Mapping[str, Any], topic: str, pace: Pace) -> None:
+        """Begin without letters; the producer is opened with the first one.
+
+        Args:
+            config: confluent-kafka's settings for the connection.
+            topic: The dead-letter topic.
+            pace: The delays between attempts, and how long the topic may confirm nothing.
+        """
         self._config = {
             **config,
             "enable.idempotence": True,
             "message.timeout.ms": 0,
             "message.max.bytes": MAX_MESSAGE_BYTES,
-            "batch.num.messages": 1,  # the broker refuses batches, and each is to be alone
+            "batch.num.messages": 1,  # a broker refuses whole batches, and each letter goes alone
         }
         self._topic = topic
+        self._quiet_s = pace.quiet_s
+        self._backoff = pace.backoff()
         self._producer: Producer | None = None
-        self._again: deque[tuple[float, Sending]] = deque()
+        self._failed: deque[Sending] = deque()
+        self._retry_at = 0.0
         self._progressed_at = 0.0
         self.outstanding = 0
         self.outstanding_bytes = 0
 
     @property
-    def trouble(self) -> str:
-        """What is wrong where letters wait and none is kept; empty when nothing is."""
+    def problem(self) -> str:
+        """What is wrong when letters wait and none is stored; empty when nothing is wrong."""
         quiet_s = time.monotonic() - self._progressed_at
-        if not self.outstanding or quiet_s < QUIET_S:
+        if not self.outstanding or quiet_s < self._quiet_s:
             return ""
         return f"{self.outstanding} dead letters: {self._topic} took none for {quiet_s:.0f} s"
 
-    def send(self, letter: DeadLetter, done: Callable[[Kept], None]) -> None:
-        """Send a message untouched; `done` is called once it is kept, by `poll`'s thread.
+    def send(self, letter: DeadLetter, on_stored: Callable[[KeptAs], None]) -> None:
+        """Send a message untouched; `poll` calls `on_stored` once it is stored.
 
-        Where the topic has no room for its value, that stays where the headers say.
+        When the topic has no room for the value, the letter goes without it; the value stays where
+        the source headers say.
         """
         if not self.outstanding:
             self._progressed_at = time.monotonic()
         self.outstanding += 1
         self.outstanding_bytes += len(letter.value or b"")
-        self._produce(Sending(letter, letter.explained(), done))
+        self._produce(Sending(letter, letter.explained(), on_stored))
 
     def poll(self) -> None:
-        """Hear what the broker has confirmed, and try again what it has not taken."""
+        """Take the broker's answers, and send the letters again that it has not taken."""
         if self._producer is None or not self.outstanding:
             return
         self._producer.poll(0)
-        while self._again and self._again[0][0] <= time.monotonic():
-            self._produce(self._again.popleft()[1])
+        if self._failed and time.monotonic() >= self._retry_at:
+            failed, self._failed = self._failed, deque()
+            for sending in failed:
+                self._produce(sending)
 
     def close(self) -> None:
-        """Forget what is not kept; the routes wait for that before they stop."""
+        """Give up the letters that are not stored; the routes wait for them before they stop."""
         if self._producer is not None:
             self._producer.flush(CLOSE_S)
             self._producer = None  # its threads and connections end with it
@@ -112,31 +124,38 @@ class DeadLetters:
     def _produce(self, sending: Sending) -> None:
         if self._producer is None:  # most bridges never need it
             self._producer = Producer(self._config)
+        letter = sending.letter
         try:
             self._producer.produce(
                 self._topic,
-                value=sending.letter.value if sending.kept is Kept.WHOLE else None,
-                key=sending.letter.key,
+                value=letter.value if sending.kept_as is KeptAs.WHOLE else None,
+                key=letter.key,
                 headers=sending.headers,  # type: ignore[arg-type] # null values, which the stub forgets
-                on_delivery=partial(self._report, sending),
+                on_delivery=partial(self._on_report, sending),
             )
         except BufferError:
-            self._try_again(sending)
+            self._retry(sending)
         except KafkaException as error:
-            self._report(sending, error.args[0], None)
+            self._on_report(sending, error.args[0], None)
 
-    def _report(self, sending: Sending, error: KafkaError | None, _message: Message | None) -> None:
+    def _on_report(
+        self, sending: Sending, error: KafkaError | None, _message: Message | None
+    ) -> None:
         if error is None:
+            self._backoff.reset()
             self._progressed_at = time.monotonic()
             self.outstanding -= 1
             self.outstanding_bytes -= len(sending.letter.value or b"")
-            sending.done(sending.kept)
-        elif error.code() == TOO_LARGE and sending.kept is Kept.WHOLE:
-            sending.kept = Kept.WITHOUT_VALUE
+            sending.on_stored(sending.kept_as)
+        elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE and sending.kept_as is KeptAs.WHOLE:
+            sending.kept_as = KeptAs.WITHOUT_VALUE
             sending.headers = headers_without_value(sending.headers)
             self._produce(sending)
-        else:  # the topic is not writable: better wait than lose
-            self._try_again(sending)
+        else:  # the topic cannot be written to: it is better to wait than to lose
+            self._retry(sending)
 
-    def _try_again(self, sending: Sending) -> None:
-        self._again.append((time.monotonic() + RETRY_S, sending))
+    def _retry(self, sending: Sending) -> None:
+        self._failed.append(sending)
+        now = time.monotonic()
+        if now >= self._retry_at:  # else this failure belongs to an outage that is waited for
+            self._retry_at = now + self._backoff.next_delay_s()

@@ -1,4 +1,4 @@
-"""What keeps the bridge from starting or from going on."""
+"""The error that keeps the bridge from starting or from going on."""
 
 from worker.errors import WorkerError
 

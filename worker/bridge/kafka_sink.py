@@ -1,32 +1,38 @@
 """The Kafka topic that a route writes to.
 
 Promise: a message that the broker refuses neither fails nor holds up its neighbours. Brokers refuse
-whole batches, so each message of a refused one is sent again alone, and what is refused
+whole batches, so each message of a refused batch is sent again alone; a message that is refused
 even then becomes a dead letter with the broker's reason.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from worker.bridge.dead_letters import MAX_MESSAGE_BYTES, DeadLetter, DeadLetters, Kept
+from worker.bridge.dead_letters import MAX_MESSAGE_BYTES, DeadLetter, DeadLetters, KeptAs
+from worker.bridge.filter import RecentIds
 from worker.bridge.mapping import KafkaMessage, origin_of
-from worker.bridge.stats import Recent
 
-__all__ = ["Delivery", "Ending", "KafkaSink"]
+__all__ = ["Delivery", "DeliveryOutcome", "KafkaSink", "SinkReport"]
 
-BATCH_BYTES = 1_000_000  # librdkafka's own
-LINGER_MS = 10
-"""Batches of hundreds: with 2 ms the broker had to work five times as much for a message."""
-QUEUE_MESSAGES = 40_000
+BATCH_BYTES = 1_000_000  # librdkafka's own default
 CLOSE_S = 1.0
-REPORTED = 10_000
-
+REPORTED_IDS = 10_000
+SETTINGS: Mapping[str, Any] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "partitioner": "murmur2_random",
+    # batches of hundreds: with 2 ms the broker had to work five times as much for a message
+    "linger.ms": 10,
+    "message.timeout.ms": 0,  # an outage is waited for, however long it is
+    "message.max.bytes": MAX_MESSAGE_BYTES,
+    "queue.buffering.max.messages": 40_000,
+}
 REFUSALS = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
@@ -38,15 +44,15 @@ REFUSALS = frozenset(
         KafkaError._INVALID_DIFFERENT_RECORD,  # noqa: SLF001 - a neighbour in the batch was refused
     }
 )
-"""What a broker answers that will never take a batch as it is."""
+"""The codes of a broker that will never take a batch as it is."""
 
 
-class Ending(Enum):
-    """How the way of a message that Kafka has not confirmed ended."""
+class DeliveryOutcome(Enum):
+    """What became of a message that Kafka has not confirmed."""
 
-    DEAD_LETTERED = "refused, and kept among the dead letters"
+    DEAD_LETTERED = "refused, and stored among the dead letters"
     HELD_BACK = "refused, and too large for the dead letters as well"
-    FAILED = "to be tried again later"
+    FAILED = "failed, to be tried again later"
 
 
 @dataclass(slots=True)  # frozen ones take a microsecond more to make
@@ -60,12 +66,23 @@ class Delivery:
 
     @property
     def id(self) -> str:
-        """What a second copy of it is known by."""
+        """The id by which a second copy is recognised."""
         return origin_of(self.message)
 
 
+@dataclass(slots=True)
+class SinkReport:
+    """What Kafka has reported since the last report."""
+
+    confirmed: list[Delivery] = field(default_factory=list)
+    unconfirmed: list[tuple[Delivery, DeliveryOutcome, str]] = field(default_factory=list)
+    """Each other message that is done with, and the reason in words."""
+    errors: list[KafkaError] = field(default_factory=list)
+    """Errors of the connection as a whole."""
+
+
 class KafkaSink:
-    """Used by one thread, which sends, polls, and hears in that how each message ended."""
+    """A producer for one topic; used by one thread."""
 
     def __init__(
         self,
@@ -74,74 +91,66 @@ class KafkaSink:
         dead_letters: DeadLetters,
         *,
         source: str,
-        on_mirrored: Callable[[Sequence[Delivery]], None],
-        on_end: Callable[[Delivery, Ending, str], None],
-        on_error: Callable[[KafkaError], None],
         max_message_bytes: int,
     ) -> None:
         """Connect to the topic's broker.
 
         Args:
             config: confluent-kafka's settings for the connection.
-            topic: its name.
-            dead_letters: where goes what the broker refuses; polled and closed by the sink.
-            source: the subscription's path, for dead letters.
-            on_mirrored: gets the messages that Kafka has confirmed, many at once.
-            on_end: gets each other message with how it ended and why.
-            on_error: gets what concerns the connection as a whole.
-            max_message_bytes: what the topic takes in one batch.
+            topic: The topic's name.
+            dead_letters: Takes the messages that the broker refuses; polled and closed here.
+            source: The subscription's path, for dead letters.
+            max_message_bytes: The most bytes that the topic takes in one batch.
         """
         self._topic = topic
         self._source = source
         self._dead_letters = dead_letters
-        self._on_mirrored = on_mirrored
-        self._on_end = on_end
+        self._report = SinkReport()
         self._config = {
             **config,
-            "enable.idempotence": True,
-            "acks": "all",
-            "partitioner": "murmur2_random",
-            "linger.ms": LINGER_MS,
-            "message.timeout.ms": 0,  # an outage is waited for, however long it is
-            "message.max.bytes": MAX_MESSAGE_BYTES,
+            **SETTINGS,
             "batch.size": min(BATCH_BYTES, max_message_bytes),
-            "queue.buffering.max.messages": QUEUE_MESSAGES,
-            "error_cb": on_error,
+            "error_cb": self._on_error,
         }
         self._producer = Producer(self._config)
-        self._alone: Producer | None = None
-        self._mirrored: list[Delivery] = []
+        self._single_producer: Producer | None = None
         self._refused: deque[tuple[Delivery, KafkaError]] = deque()
-        self._reported = Recent(REPORTED)
+        self._reported = RecentIds(REPORTED_IDS)
+
+    @property
+    def dead_letters_problem(self) -> str:
+        """Why dead letters are not stored; empty when nothing is wrong."""
+        return self._dead_letters.problem
 
     def send(self, deliveries: deque[Delivery]) -> None:
         """Take messages from the left for as long as there is room."""
-        while deliveries and self._produce(self._producer, deliveries[0], self._report):
+        while deliveries and self._produce(self._producer, deliveries[0], self._on_report):
             deliveries.popleft()
 
-    def poll(self, timeout_s: float) -> None:
-        """Hear what the broker has answered, for so many seconds when there is nothing."""
+    def poll(self, timeout_s: float) -> SinkReport:
+        """Return what Kafka has reported; wait for the time-out when there is nothing."""
         self._producer.poll(timeout_s)
         for _ in range(len(self._refused)):
             self._send_alone(*self._refused.popleft())
-        if self._alone is not None:
-            self._alone.poll(0)
+        if self._single_producer is not None:
+            self._single_producer.poll(0)
         self._dead_letters.poll()
-        if self._mirrored:
-            mirrored, self._mirrored = self._mirrored, []
-            self._on_mirrored(mirrored)
+        report, self._report = self._report, SinkReport()
+        return report
 
     def close(self) -> None:
-        """Forget what is not confirmed, and let the connections end."""
+        """Give up the messages that are not confirmed, and close the connections."""
         self._dead_letters.close()
-        for producer in (self._producer, self._alone):
+        for producer in (self._producer, self._single_producer):
             if producer is not None:
                 producer.purge()
                 producer.flush(CLOSE_S)
-        self._alone = None
+        self._single_producer = None
         del self._producer
 
-    def _produce(self, producer: Producer, delivery: Delivery, report: Callable[..., None]) -> bool:
+    def _produce(
+        self, producer: Producer, delivery: Delivery, on_report: Callable[..., None]
+    ) -> bool:
         """Hand over a message; False when there is no room for it at the moment."""
         key, value, headers, timestamp = delivery.message
         try:
@@ -151,41 +160,43 @@ class KafkaSink:
                 key=key,
                 headers=headers,  # type: ignore[arg-type] # any sequence will do
                 timestamp=timestamp or 0,
-                on_delivery=partial(report, delivery),
+                on_delivery=partial(on_report, delivery),
             )
         except BufferError:
             return False
-        except KafkaException as error:  # no callback comes; the next poll deals with it
+        except KafkaException as error:  # no report comes; the next poll deals with it
             self._refused.append((delivery, error.args[0]))
         return True
 
-    def _report(
+    def _on_report(
         self, delivery: Delivery, error: KafkaError | None, _message: Message | None
     ) -> None:
         if error is None:
-            self._mirrored.append(delivery)
+            self._report.confirmed.append(delivery)
         elif error.code() in REFUSALS:
             self._refused.append((delivery, error))
         else:
-            self._on_end(delivery, Ending.FAILED, error.str())
+            self._end(delivery, DeliveryOutcome.FAILED, error)
 
     def _send_alone(self, delivery: Delivery, error: KafkaError) -> None:
-        """Find out whether it was this message that was refused, or a neighbour."""
+        """Send a message in a batch of its own, in case a neighbour caused the refusal."""
         if error.code() not in REFUSALS:
-            self._on_end(delivery, Ending.FAILED, error.str())
+            self._end(delivery, DeliveryOutcome.FAILED, error)
             return
-        if self._alone is None:
-            self._alone = Producer({**self._config, "batch.num.messages": 1, "linger.ms": 0})
-        if not self._produce(self._alone, delivery, self._report_alone):
+        if self._single_producer is None:
+            self._single_producer = Producer(
+                {**self._config, "batch.num.messages": 1, "linger.ms": 0}
+            )
+        if not self._produce(self._single_producer, delivery, self._on_report_alone):
             self._refused.append((delivery, error))
 
-    def _report_alone(
+    def _on_report_alone(
         self, delivery: Delivery, error: KafkaError | None, message: Message | None
     ) -> None:
         if error is None or error.code() not in REFUSALS:
-            self._report(delivery, error, message)
+            self._on_report(delivery, error, message)
         elif delivery.id in self._reported:
-            self._on_end(delivery, Ending.HELD_BACK, error.str())
+            self._end(delivery, DeliveryOutcome.HELD_BACK, error)
         else:
             self._give_up(delivery, error)
 
@@ -204,11 +215,17 @@ class KafkaSink:
             },
         )
 
-        def done(kept: Kept) -> None:
-            if kept is Kept.WHOLE:
-                self._on_end(delivery, Ending.DEAD_LETTERED, error.str())
-            else:  # its value is nowhere but in the subscription
+        def on_stored(kept_as: KeptAs) -> None:
+            if kept_as is KeptAs.WHOLE:
+                self._end(delivery, DeliveryOutcome.DEAD_LETTERED, error)
+            else:  # the value is nowhere but in the subscription
                 self._reported.add(delivery.id)
-                self._on_end(delivery, Ending.HELD_BACK, error.str())
+                self._end(delivery, DeliveryOutcome.HELD_BACK, error)
 
-        self._dead_letters.send(letter, done)
+        self._dead_letters.send(letter, on_stored)
+
+    def _end(self, delivery: Delivery, outcome: DeliveryOutcome, error: KafkaError) -> None:
+        self._report.unconfirmed.append((delivery, outcome, error.str()))
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._report.errors.append(error)

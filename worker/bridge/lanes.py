@@ -1,38 +1,35 @@
-"""Messages on their way to Pub/Sub: in batches, each key's in order, a refused one found alone.
+"""Messages on their way to Pub/Sub, in batches, with the order of each ordering key kept.
 
-A lane is what has one order: an ordering key, or all that has none. An ordered lane has one batch
-under way at a time, and nothing overtakes a batch that has to be tried again.
+A lane holds the messages of one ordering key, or all messages that have none. An ordered lane has
+one batch under way at a time, and nothing overtakes a batch that has to be tried again. A refused
+batch is halved until the refused message is alone.
 """
 
-import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from worker.backoff import Backoff
+from worker.bridge.pace import Bounds, Pace
 from worker.kafka.offset_window import OffsetWindow
 
 __all__ = ["Batch", "Item", "Lanes", "Span"]
 
-MAX_MESSAGES = 1000
-MAX_BYTES = 8_000_000
-"""Of one request; Pub/Sub takes 10 MB, and a message is at most that."""
 UNORDERED_IN_FLIGHT = 8
 MAX_REQUESTS = 200
-FIRST_BACKOFF_S = 0.1
-LAST_BACKOFF_S = 5.0
 
 
-@dataclass(slots=True, eq=False)  # counted by which it is
+@dataclass(slots=True, eq=False)  # a Counter of spans tells them apart by identity
 class Span:
-    """Consecutive messages of one partition, done when each of them is."""
+    """Consecutive messages of one partition; the window closes when each of them is done."""
 
     window: OffsetWindow
     last_offset: int
     left: int
 
-    def done(self, n_messages: int = 1) -> None:
+    def finish(self, n_messages: int = 1) -> None:
         """Count messages as done."""
         self.left -= n_messages
         if not self.left:
@@ -41,23 +38,25 @@ class Span:
 
 @dataclass(slots=True)
 class Item:
-    """A message with what is to be told when it is done."""
+    """A message, with the span to which it belongs."""
 
     message: bytes
-    """As Pub/Sub's own protobuf has it."""
+    """A serialised PubsubMessage."""
     span: Span
     record: Any
     """The Kafka message, for a dead letter."""
     id: str
+    """The id by which a second copy is recognised."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Messages of one request."""
+    """The messages of one request."""
 
     key: str
     items: list[Item]
-    failures: int = 0
+    backoff: Backoff | None = None
+    """The back-off of a batch that has failed."""
     not_before: float = 0.0
 
     def halves(self) -> tuple["Batch", "Batch"]:
@@ -68,19 +67,27 @@ class Batch:
 
 @dataclass(slots=True)
 class Lane:
-    """What waits to be sent, with the batches that are to be tried again first."""
+    """Messages that wait to be sent, and batches that have failed and are sent before them."""
 
-    again: deque[Batch] = field(default_factory=deque)
+    failed: deque[Batch] = field(default_factory=deque)
     items: deque[Item] = field(default_factory=deque)
     in_flight: int = 0
 
 
 class Lanes:
-    """All lanes; used by one thread."""
+    """All lanes of a route; used by one thread."""
 
-    def __init__(self, send: Callable[[Batch], None]) -> None:
-        """Take the function that sends a batch; its end is told to `finish` or `retry`."""
+    def __init__(self, send: Callable[[Batch], None], bounds: Bounds, pace: Pace) -> None:
+        """Begin without messages.
+
+        Args:
+            send: Sends a batch; its caller reports the answer by `finish`, `retry` or `bisect`.
+            bounds: The most that one request carries.
+            pace: The delays after which a failed batch is sent again.
+        """
         self._send = send
+        self._bounds = bounds
+        self._pace = pace
         self._lanes: dict[str, Lane] = {}
         self._ready: dict[str, None] = {}
         self._in_flight = 0
@@ -98,69 +105,68 @@ class Lanes:
         self.outstanding_bytes += size_of(items)
 
     def pump(self) -> None:
-        """Send what may be sent now."""
+        """Send the batches that may be sent now."""
         now = time.monotonic()
         for key in list(self._ready):
             if self._in_flight >= MAX_REQUESTS:
                 return
             lane = self._lanes[key]
             limit = 1 if key else UNORDERED_IN_FLIGHT
-            while lane.in_flight < limit and (batch := next_batch(key, lane, now)) is not None:
+            while lane.in_flight < limit and (batch := self._next_batch(key, lane, now)):
                 lane.in_flight += 1
                 self._in_flight += 1
                 self._send(batch)
                 self._ready[key] = self._ready.pop(key)  # the next turn begins with another lane
-            if not lane.items and not lane.again:
+            if not lane.items and not lane.failed:
                 del self._ready[key]
 
     def finish(self, batch: Batch) -> None:
-        """Note that a batch is done with."""
-        self._landed(batch)
+        """Note that a batch is done."""
+        self._land(batch)
         self.outstanding -= len(batch.items)
         self.outstanding_bytes -= size_of(batch.items)
         lane = self._lanes[batch.key]
-        if not lane.items and not lane.again and not lane.in_flight:
+        if not lane.items and not lane.failed and not lane.in_flight:
             del self._lanes[batch.key]
             self._ready.pop(batch.key, None)
 
     def retry(self, batch: Batch) -> None:
-        """Send a batch again, later and before what follows it."""
-        self._landed(batch)
-        wait_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2**batch.failures)
-        batch.failures = min(batch.failures + 1, 30)
-        batch.not_before = time.monotonic() + wait_s * random.uniform(0.5, 1.0)  # noqa: S311
-        self._again(batch)
+        """Send a failed batch again, after a delay and before the messages that follow it."""
+        self._land(batch)
+        if batch.backoff is None:
+            batch.backoff = self._pace.backoff()
+        batch.not_before = time.monotonic() + batch.backoff.next_delay_s()
+        self._put_first(batch)
 
     def bisect(self, batch: Batch) -> None:
         """Send a refused batch again in two halves, in their order."""
-        self._landed(batch)
+        self._land(batch)
         left, right = batch.halves()
-        self._again(right)
-        self._again(left)
+        self._put_first(right)
+        self._put_first(left)
 
-    def _landed(self, batch: Batch) -> None:
+    def _land(self, batch: Batch) -> None:
         self._lanes[batch.key].in_flight -= 1
         self._in_flight -= 1
 
-    def _again(self, batch: Batch) -> None:
-        self._lanes[batch.key].again.appendleft(batch)
+    def _put_first(self, batch: Batch) -> None:
+        self._lanes[batch.key].failed.appendleft(batch)
         self._ready[batch.key] = None
 
-
-def next_batch(key: str, lane: Lane, now: float) -> Batch | None:
-    """Take the next batch out of a lane, None when there is none or it is too early for it."""
-    if lane.again and lane.again[0].not_before <= now:
-        return lane.again.popleft()
-    if (lane.again and key) or not lane.items:
-        return None
-    items: list[Item] = []
-    size = 0
-    while lane.items and len(items) < MAX_MESSAGES:
-        size += len(lane.items[0].message)
-        if items and size > MAX_BYTES:
-            break
-        items.append(lane.items.popleft())
-    return Batch(key, items)
+    def _next_batch(self, key: str, lane: Lane, now: float) -> Batch | None:
+        """Take the next batch out of a lane, None when there is none or it is too early for it."""
+        if lane.failed and lane.failed[0].not_before <= now:
+            return lane.failed.popleft()
+        if (lane.failed and key) or not lane.items:
+            return None
+        items: list[Item] = []
+        size = 0
+        while lane.items and len(items) < self._bounds.request_messages:
+            size += len(lane.items[0].message)
+            if items and size > self._bounds.request_bytes:
+                break
+            items.append(lane.items.popleft())
+        return Batch(key, items)
 
 
 def size_of(items: Sequence[Item]) -> int:

@@ -1,22 +1,24 @@
-"""Which messages of a subscription are under way, and whose leases are due to be extended."""
+"""The messages of a subscription that are under way, and the leases that are to be extended."""
 
 import time
 from collections.abc import Iterable
 
-__all__ = ["LEASE_S", "Leases"]
-
-LEASE_S = 30
-"""After a kill, the messages that were under way come again when it is over."""
-EXTEND_AFTER_S = 10.0
-LOOK_EVERY_S = 1.0
+__all__ = ["Leases"]
 
 
 class Leases:
     """The ack ids of messages that Kafka has not confirmed; used by one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease_s: float) -> None:
+        """Begin without messages.
+
+        Args:
+            lease_s: Seconds that a lease lasts; it is extended when a third of it has passed.
+        """
+        self._extend_after_s = lease_s / 3
+        self._check_every_s = lease_s / 30
         self._since: dict[str, float] = {}
-        self._look_at = 0.0
+        self._check_at = 0.0
 
     def __len__(self) -> int:
         return len(self._since)
@@ -31,18 +33,21 @@ class Leases:
             self._since.pop(ack_id, None)
 
     def all(self) -> list[str]:
-        """Return what is under way, the oldest first."""
+        """Return the ack ids of all messages under way, the oldest first."""
         return list(self._since)
 
-    def due(self) -> list[str]:
-        """Return, once a second, what is under way for 10 s; its leases begin anew."""
+    def renew(self) -> list[str]:
+        """Return the ack ids whose leases are to be extended now, and begin their time anew.
+
+        To look at the leases costs time, so that most calls return nothing.
+        """
         now = time.monotonic()
-        if now < self._look_at:
+        if now < self._check_at:
             return []
-        self._look_at = now + LOOK_EVERY_S
+        self._check_at = now + self._check_every_s
         found: list[str] = []
         for ack_id, since in self._since.items():
-            if now - since < EXTEND_AFTER_S:
+            if now - since < self._extend_after_s:
                 break
             found.append(ack_id)
         self.end(found)

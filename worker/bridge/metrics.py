@@ -11,20 +11,23 @@ __all__ = ["bridge_collectors"]
 
 TOTALS: Mapping[str, tuple[str, Callable[[Stats], float]]] = {
     "mirrored": ("Messages that the other side confirmed.", lambda stats: stats.mirrored),
-    "dead_letters": ("Messages that are dead letters now.", lambda stats: stats.dead_letters),
+    "dead_letters": ("Messages that became dead letters.", lambda stats: stats.dead_letters),
     "held_back": ("Times that a message was left in Pub/Sub.", lambda stats: stats.held_back),
-    "skipped": ("Messages filtered out, or met before.", lambda stats: stats.skipped),
+    "skipped": ("Messages filtered out, or that came before.", lambda stats: stats.skipped),
     "failures": ("Requests that failed and were tried again.", lambda stats: stats.failures),
 }
 GAUGES: Mapping[str, tuple[str, Callable[[Stats], float]]] = {
     "outstanding": ("Messages taken and not confirmed yet.", lambda stats: stats.outstanding),
-    "lag": ("Messages in Kafka that are still to come.", lambda stats: stats.lag),
-    "waiting": ("1 while the other side fails.", lambda stats: float(bool(stats.waiting_for))),
+    "lag": ("Messages that are still in Kafka.", lambda stats: stats.lag),
+    "waiting": (
+        "1 while the route waits.",
+        lambda stats: float(bool(stats.waiting_for)),
+    ),
 }
 
 
 def bridge_collectors(read: Callable[[], Mapping[str, Stats]]) -> Iterator[Collector]:
-    """Yield a metric for each figure, with the label `route`, read whenever somebody asks."""
+    """Yield a metric for each figure, with the label `route`, read at each request."""
     for figures, metric in ((TOTALS, total), (GAUGES, gauge)):
         for name, (meaning, figure) in figures.items():
 

@@ -29,6 +29,7 @@ def bridge_part(settings: BridgeSettings, base: Base, new_topics: tuple[int, int
         dead_letters_topic=base.topics.dead_letters,
         project=settings.project,
         credentials_file=settings.credentials_file,
+        timeout_s=settings.timeout_s,
         group=f"{base.group}-bridge",
         partitions=partitions,
         replication=replication,

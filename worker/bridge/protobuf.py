@@ -1,7 +1,8 @@
-"""Protobuf's wire format, as far as whole batches are put together and taken apart by it.
+"""The part of protobuf's wire format that is needed to build and read whole batches.
 
-A field is a tag, a length and so many bytes (https://protobuf.dev/programming-guides/encoding).
-Messages that are only carried on stay bytes: objects would cost more than all else done with them.
+A field is a tag, a length and that many bytes (https://protobuf.dev/programming-guides/encoding).
+Messages that are only passed on stay bytes: to make objects of them would cost more than everything
+else that is done with them.
 """
 
 from functools import lru_cache
@@ -16,7 +17,7 @@ __all__ = ["field", "list_of_bytes", "varint"]
 
 @lru_cache(maxsize=4096)
 def varint(number: int) -> bytes:
-    """Return a number in protobuf's form: seven bits a byte, the lowest first."""
+    """Return a number in protobuf's form: seven bits per byte, the lowest first."""
     found = bytearray()
     while number > 0x7F:
         found.append(number & 0x7F | 0x80)
@@ -26,12 +27,12 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, content: bytes) -> bytes:
-    """Return a field that has a length: bytes, text or a message."""
+    """Return a field with a length: bytes, text or a message."""
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def list_of_bytes(number: int) -> Any:
-    """Return a message class that reads field `number` as a list, `items`, of unread bytes."""
+    """Return a message class that reads field `number` as `items`, a list of unparsed bytes."""
     file = FileDescriptorProto(name=f"list{number}.proto", package="darkroom", syntax="proto3")
     file.message_type.add(name="List").field.add(
         name="items",

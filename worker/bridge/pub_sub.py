@@ -1,7 +1,7 @@
-"""Pub/Sub as the bridge speaks to it: whole batches over gRPC, without a client's threads.
+"""Google Pub/Sub over gRPC, in requests of whole batches and without a client's threads.
 
-Google's `publish()` and `subscribe()` spend 40 microseconds and more on each message; a request of
-1,000 messages costs next to nothing for each.
+Google's `publish()` and `subscribe()` spend 40 microseconds or more per message; in a request of
+1,000 messages the cost per message is close to nothing.
 """
 
 import json
@@ -32,9 +32,9 @@ OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
-ASK_S = 10.0
-EXTEND_IDS = 1000
-PUBLISH_S = 60.0
+REQUEST_IDS = 1000
+BATCH_TIMEOUT_S = 60.0
+"""For requests that carry a batch: one that is given up too early is sent twice."""
 STREAM_S = 1500.0
 """Pub/Sub itself ends a stream after half an hour."""
 EMULATOR_STREAM_S = 10.0
@@ -42,7 +42,7 @@ EMULATOR_STREAM_S = 10.0
 streams: only their deadline ends them."""
 STREAM_MARGIN_S = 5.0
 
-MESSAGES_TAG = b"\x12"  # field 2, of a length of its own
+MESSAGES_TAG = b"\x12"  # field 2, with a length
 StreamingPullRequest = types.StreamingPullRequest.pb()
 PublishRequest = types.PublishRequest.pb()
 
@@ -50,19 +50,24 @@ PublishRequest = types.PublishRequest.pb()
 class PubSub:
     """A channel to Pub/Sub, or to the emulator that PUBSUB_EMULATOR_HOST names."""
 
-    def __init__(self, credentials_file: Path | None = None) -> None:
+    def __init__(self, credentials_file: Path | None = None, *, timeout_s: float = 10.0) -> None:
         """Open the channel; nothing is sent yet.
 
+        Args:
+            credentials_file: A service account's JSON file; None for the default credentials.
+            timeout_s: Seconds within which Pub/Sub has to answer a request that carries no batch.
+
         Raises:
-            BridgeError: there are no credentials, or the file is no service account's.
+            BridgeError: there are no credentials, or the file does not hold a service account.
         """
         self._channel = open_channel(credentials_file)
+        self._timeout_s = timeout_s
         self.stream_s = EMULATOR_STREAM_S if emulator() else STREAM_S
-        """For how long a stream is read; then it is closed, and another one opened."""
+        """How long a stream is read; then it is closed, and another one opened."""
         publisher, subscriber = "google.pubsub.v1.Publisher", "google.pubsub.v1.Subscriber"
         self._publish = self._channel.unary_unary(
             f"/{publisher}/Publish",
-        )  # the request is bytes already, and the ids in the answer are nobody's concern
+        )  # the request is bytes already, and nobody needs the ids in the answer
         self._get_topic = self._call(publisher, "GetTopic", types.GetTopicRequest, types.Topic)
         self._create_topic = self._call(publisher, "CreateTopic", types.Topic, types.Topic)
         self._get_subscription = self._call(
@@ -90,43 +95,57 @@ class PubSub:
         )
 
     def close(self) -> None:
-        """Close the channel; what is under way is cancelled."""
+        """Close the channel; requests under way are cancelled."""
         self._channel.close()
 
-    def publish(self, topic: str, messages: Sequence[bytes], done: Callable[[Any], None]) -> None:
-        """Publish up to 1,000 serialised messages; `done` gets the call in a thread of gRPC's."""
-        request = publish_request(topic, messages)
-        metadata = (("x-goog-request-params", f"topic={topic}"),)
-        self._publish.future(request, timeout=PUBLISH_S, metadata=metadata).add_done_callback(done)
+    def publish(
+        self, topic: str, messages: Sequence[bytes], on_answer: Callable[[Any], None]
+    ) -> None:
+        """Publish up to 1,000 serialised messages; a gRPC thread gives the call to `on_answer`."""
+        call = self._publish.future(
+            publish_request(topic, messages),
+            timeout=BATCH_TIMEOUT_S,
+            metadata=routing_metadata("topic", topic),
+        )
+        call.add_done_callback(on_answer)
 
     def acknowledge(
-        self, subscription: str, ack_ids: Sequence[str], done: Callable[[Any], None]
+        self, subscription: str, ack_ids: Sequence[str], on_answer: Callable[[Any], None]
     ) -> None:
-        """Acknowledge messages; `done` gets the finished call, in a thread of gRPC's."""
-        request = types.AcknowledgeRequest.pb()(subscription=subscription, ack_ids=ack_ids)
-        call = self._acknowledge.future(request, timeout=PUBLISH_S, metadata=of(subscription))
-        call.add_done_callback(done)
+        """Acknowledge messages; a gRPC thread gives the call to `on_answer`."""
+        call = self._acknowledge.future(
+            types.AcknowledgeRequest.pb()(subscription=subscription, ack_ids=ack_ids),
+            timeout=BATCH_TIMEOUT_S,
+            metadata=routing_metadata("subscription", subscription),
+        )
+        call.add_done_callback(on_answer)
 
     def extend(self, subscription: str, ack_ids: Sequence[str], seconds: int) -> list[Any]:
-        """Set the time left to acknowledge messages, 0 to give back. Returns the future calls."""
+        """Set the time left to acknowledge messages, 0 to give them back; return the calls."""
         requests = [
             types.ModifyAckDeadlineRequest.pb()(
                 subscription=subscription,
-                ack_ids=ack_ids[start : start + EXTEND_IDS],
+                ack_ids=ack_ids[start : start + REQUEST_IDS],
                 ack_deadline_seconds=seconds,
             )
-            for start in range(0, len(ack_ids), EXTEND_IDS)
+            for start in range(0, len(ack_ids), REQUEST_IDS)
         ]
-        metadata = of(subscription)
-        calls = [self._extend.future(one, timeout=ASK_S, metadata=metadata) for one in requests]
+        metadata = routing_metadata("subscription", subscription)
+        calls = [
+            self._extend.future(request, timeout=self._timeout_s, metadata=metadata)
+            for request in requests
+        ]
         for call in calls:
-            call.add_done_callback(hold)
+            call.add_done_callback(keep_alive)
         return calls
 
     def streaming_pull(self, subscription: str, requests: Iterator[Any]) -> Any:
         """Return the responses of a streaming pull; `cancel()` ends it."""
-        deadline_s = self.stream_s + STREAM_MARGIN_S
-        return self._pull(requests, timeout=deadline_s, metadata=of(subscription))
+        return self._pull(
+            requests,
+            timeout=self.stream_s + STREAM_MARGIN_S,
+            metadata=routing_metadata("subscription", subscription),
+        )
 
     def require_topic(self, path: str, *, create: bool) -> None:
         """Check that a topic exists, or create it.
@@ -135,40 +154,48 @@ class PubSub:
             BridgeError: it does not exist, Pub/Sub does not answer, or refuses the credentials.
         """
         try:
-            self._get_topic(types.GetTopicRequest.pb()(topic=path), timeout=ASK_S)
+            self._get_topic(types.GetTopicRequest.pb()(topic=path), timeout=self._timeout_s)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND or not create:
-                raise explain(path, error) from error
-            self._make(self._create_topic, types.Topic.pb()(name=path), path)
+                raise self._explain(path, error) from error
+            self._create(self._create_topic, types.Topic.pb()(name=path), path)
 
     def topic_of(self, path: str, *, create_on: str | None) -> str:
-        """Return the topic of a subscription, which is created on a topic where one is given.
+        """Return the topic of a subscription, which is created on `create_on` when it is missing.
 
         Raises:
             BridgeError: it does not exist, Pub/Sub does not answer, or refuses the credentials.
         """
         request = types.GetSubscriptionRequest.pb()(subscription=path)
         try:
-            return str(self._get_subscription(request, timeout=ASK_S).topic)
+            return str(self._get_subscription(request, timeout=self._timeout_s).topic)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND or create_on is None:
-                raise explain(path, error) from error
+                raise self._explain(path, error) from error
         wanted = types.Subscription.pb()(
             name=path, topic=create_on, enable_message_ordering=True, ack_deadline_seconds=60
         )
-        self._make(self._create_subscription, wanted, path)
+        self._create(self._create_subscription, wanted, path)
         return create_on
 
-    def _make(self, call: Any, wanted: Any, path: str) -> None:
+    def _create(self, call: Any, wanted: Any, path: str) -> None:
         try:
-            call(wanted, timeout=ASK_S)
+            call(wanted, timeout=self._timeout_s)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
-                raise explain(path, error) from error
+                raise self._explain(path, error) from error
+
+    def _explain(self, path: str, error: Any) -> BridgeError:
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return BridgeError(
+                f"{path}: Pub/Sub did not answer within {self._timeout_s:g} s; check the network, "
+                "or set TIMEOUT to more seconds"
+            )
+        return explain(path, error)
 
 
 def open_channel(credentials_file: Path | None) -> Any:
-    """Return a gRPC channel with the credentials that are there."""
+    """Return a gRPC channel with the credentials that the environment gives."""
     if host := emulator():
         return grpc.insecure_channel(host, options=OPTIONS)
     try:
@@ -180,7 +207,7 @@ def open_channel(credentials_file: Path | None) -> Any:
             )
     except (GoogleAuthError, OSError, ValueError) as error:
         what = f" {str(credentials_file)!r}" if credentials_file else ""
-        kind = "it is no JSON: " if isinstance(error, json.JSONDecodeError) else ""
+        kind = "not a JSON file: " if isinstance(error, json.JSONDecodeError) else ""
         raise BridgeError(
             f"GOOGLE_APPLICATION_CREDENTIALS{what}: {kind}{error}; set it to a service "
             "account's JSON file, or PUBSUB_EMULATOR_HOST to an emulator (scripts/start_pubsub.sh)"
@@ -193,7 +220,7 @@ def open_channel(credentials_file: Path | None) -> Any:
 
 
 def publish_request(topic: str, messages: Sequence[bytes]) -> bytes:
-    """Return the PublishRequest of serialised messages; protobuf would copy each twice again.
+    """Return the PublishRequest of serialised messages; protobuf would copy each twice more.
 
     The form is https://protobuf.dev/programming-guides/encoding: each element of `messages`, the
     request's field 2, is a tag, a length and the bytes.
@@ -205,12 +232,12 @@ def publish_request(topic: str, messages: Sequence[bytes]) -> bytes:
 
 
 def emulator() -> str | None:
-    """Return the address of the emulator that takes Pub/Sub's place, None where none does."""
+    """Return the address of the emulator to be used in place of Pub/Sub, None without one."""
     return os.environ.get("PUBSUB_EMULATOR_HOST") or None
 
 
 def explain(path: str, error: Any) -> BridgeError:
-    """Return the error of a call with the remedy."""
+    """Return the error of a call, with the remedy."""
     code, details = error.code(), error.details()
     _, project, collection, name = path.split("/")
     if code is grpc.StatusCode.NOT_FOUND:
@@ -220,22 +247,22 @@ def explain(path: str, error: Any) -> BridgeError:
             "or set create = true on the route"
         )
         return BridgeError(f"{path} does not exist; {remedy}")
-    is_without_token = "metadata from plugin failed" in str(details)  # google-auth got none
-    if is_without_token or code in (
+    has_no_token = "metadata from plugin failed" in str(details)  # google-auth got none
+    if has_no_token or code in (
         grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.PERMISSION_DENIED,
     ):
         return BridgeError(
             f"{path}: the credentials are wrong, expired or lack the right ({details}); set "
-            "GOOGLE_APPLICATION_CREDENTIALS to a service account that may use it"
+            "GOOGLE_APPLICATION_CREDENTIALS to the file of a service account that may use it"
         )
     return BridgeError(f"{path}: Pub/Sub does not answer ({code.name}: {details})")
 
 
-def hold(_call: Any) -> None:
-    """Do nothing; gRPC cancels a call that nobody holds, and holds itself what it is to report."""
+def keep_alive(_call: Any) -> None:
+    """Do nothing, as a callback: gRPC cancels a call without one when nobody else holds it."""
 
 
-def of(subscription: str) -> tuple[tuple[str, str], ...]:
-    """Return the routing metadata that the service asks for."""
-    return (("x-goog-request-params", f"subscription={subscription}"),)
+def routing_metadata(kind: str, path: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata by which Pub/Sub routes a request for a topic or subscription."""
+    return (("x-goog-request-params", f"{kind}={path}"),)

@@ -1,13 +1,13 @@
-"""What is mirrored where: routes, each one way, and the refusal of those that make a loop."""
+"""Routes: what is mirrored where, each one way; routes that make a loop are refused."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from worker.bridge.errors import BridgeError
 
-__all__ = ["Ordering", "Route", "default_routes", "refuse_loops"]
+__all__ = ["Ordering", "Route", "Step", "default_routes", "refuse_loops"]
 
 Ordering = Literal["none", "key", "partition"]
 
@@ -21,8 +21,8 @@ PubSubName = Annotated[
 class Route(BaseModel):
     """One way: a Kafka topic to a Pub/Sub topic, or a subscription to a Kafka topic.
 
-    With `pub_sub_subscription` messages come from Pub/Sub; `pub_sub_topic` beside it is the topic
-    that the subscription is made on where `create` says that it may be made.
+    With `pub_sub_subscription` messages come from Pub/Sub. `pub_sub_topic` beside it is the topic
+    on which a missing subscription is created, when `create` allows that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,15 +31,15 @@ class Route(BaseModel):
     pub_sub_topic: PubSubName | None = None
     pub_sub_subscription: PubSubName | None = None
     project: str | None = None
-    """`PUB_SUB_PROJECT` where it is not given."""
+    """The project of short names; `PUB_SUB_PROJECT` by default."""
     create: bool = False
-    """Whether a topic or subscription that is missing is created."""
+    """Whether a missing topic or subscription is created."""
     ordering: Ordering = "none"
-    """What becomes the ordering key towards Pub/Sub: nothing, the key, or the partition."""
+    """The ordering key of messages to Pub/Sub: none, the message's key, or its partition."""
     where: Mapping[str, str] = Field(default_factory=dict)
-    """Only messages with all of these headers (attributes) are mirrored."""
+    """Headers (attributes) that a message must have to be mirrored."""
     deduplicate: NonNegativeInt = 0
-    """So many of the last messages' ids are remembered, and a second copy among them dropped."""
+    """Number of the last messages among which a second copy is recognised and dropped."""
 
     @model_validator(mode="after")
     def _has_an_end_in_pub_sub(self) -> Self:
@@ -49,8 +49,8 @@ class Route(BaseModel):
             )
         if self.is_inward and self.ordering != "none":
             raise ValueError(
-                f"ordering={self.ordering!r} is for routes to Pub/Sub; in Kafka the key is the "
-                "message's own ordering key"
+                f"ordering={self.ordering!r} is for routes to Pub/Sub; in Kafka the message's "
+                "ordering key becomes its key; remove `ordering` from the route"
             )
         return self
 
@@ -61,7 +61,7 @@ class Route(BaseModel):
 
     @property
     def name(self) -> str:
-        """What the route is called in logs and errors."""
+        """The route's name in logs, metrics and errors."""
         if self.is_inward:
             return f"{self.pub_sub_subscription} -> {self.kafka_topic}"
         return f"{self.kafka_topic} -> {self.pub_sub_topic}"
@@ -109,34 +109,38 @@ def default_routes(
     return routes
 
 
-def refuse_loops(steps: Sequence[tuple[str, str, str]]) -> None:
-    """Check that no message can come back to where it was.
+class Step(NamedTuple):
+    """The way of a message by one route."""
 
-    Args:
-        steps: (route's name, where from, where to), with a subscription's topic for where from.
+    route: str
+    """The route's name."""
+    source: str
+    """The place that the message leaves: a topic, with its cluster or project."""
+    target: str
+
+
+def refuse_loops(steps: Sequence[Step]) -> None:
+    """Check that no message can come back to a place where it has been.
 
     Raises:
         BridgeError: names the routes that make a circle.
     """
-    for start in range(len(steps)):
-        path = [steps[start]]
-        if circle := follow(steps, path, steps[start][1]):
-            names = ", ".join(name for name, _, _ in circle)
+    for step in steps:
+        if circle := path_back([step], steps):
+            names = ", ".join(step.route for step in circle)
             raise BridgeError(
-                f"routes would mirror in a circle, each message for ever: {names}; take one out, "
-                "or let it go to another topic"
+                f"these routes would mirror each message in a circle for ever: {names}; remove one "
+                "of them, or send its messages to another topic"
             )
 
 
-def follow(
-    steps: Sequence[tuple[str, str, str]], path: list[tuple[str, str, str]], start: str
-) -> list[tuple[str, str, str]] | None:
-    """Return the path's continuation back to the start, None when there is none."""
-    if path[-1][2] == start:
+def path_back(path: list[Step], steps: Sequence[Step]) -> list[Step] | None:
+    """Return the path, continued to the place where it began; None when no step leads there."""
+    if path[-1].target == path[0].source:
         return path
     for step in steps:
-        if step[1] == path[-1][2] and step not in path:
-            found = follow(steps, [*path, step], start)
+        if step.source == path[-1].target and step not in path:
+            found = path_back([*path, step], steps)
             if found:
                 return found
     return None

@@ -1,111 +1,77 @@
-"""What a route has done and has before it, for logs, metrics and the watchdog."""
+"""The figures of one route, for logs, metrics and the watchdog."""
 
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, TopicPartition
+__all__ = ["Stats"]
 
-__all__ = ["QUIET_S", "Recent", "Stats", "lag_of"]
-
-TROUBLE_S = 90.0
-"""What was not met again for so long has passed; requests time out after 60 s."""
-QUIET_S = 3.0
-"""Where work is under way for so long and none is confirmed, the other side takes none. librdkafka
-tries again by itself what a broker refuses for the moment, and says nothing of it."""
-
-
-def lag_of(consumer: Consumer, topic: str, positions: Mapping[int, int]) -> int:
-    """Return how many messages lie behind these positions, as far as the consumer knows."""
-    lag = 0
-    for partition, position in positions.items():
-        one = TopicPartition(topic, partition)
-        _, high = consumer.get_watermark_offsets(one, cached=True) or (0, 0)
-        lag += max(0, high - position) if high > 0 else 0
-    return lag
+PROBLEM_S = 90.0
+"""A problem that has not come again for this time has passed; requests time out after 60 s."""
 
 
 @dataclass
 class Stats:
-    """Counted by the route's threads, read by anyone."""
+    """Counted by the route's threads, read by any thread."""
 
+    quiet_s: float
+    """A route whose messages nobody confirms for this time counts as waiting."""
     mirrored: int = 0
     dead_letters: int = 0
     held_back: int = 0
-    """Too large for Kafka and its dead letters; they stay in the subscription."""
+    """Messages too large for Kafka and for its dead letters; they stay in the subscription."""
     skipped: int = 0
-    """Filtered out, come from where the route goes to, or a second copy."""
+    """Messages that the route filters out, that come from its far end, or that came before."""
     failures: int = 0
     """Requests that failed and were tried again."""
     outstanding: int = 0
-    """Taken and not confirmed yet."""
+    """Messages that were taken and are not confirmed yet."""
     lag: int = 0
-    """Messages in Kafka that are still to come; towards Kafka it is not known."""
-    stuck: str = ""
-    """Dead letters that are not kept, so that what stands behind them is not finished either."""
+    """Messages that are still in Kafka; unknown on a route to Kafka."""
+    dead_letters_problem: str = ""
+    """Why dead letters are not stored; messages before and after them then wait too."""
     progressed_at: float = field(default_factory=time.monotonic)
     _problem: str = ""
     _problem_at: float = 0.0
 
     @property
     def problem(self) -> str:
-        """What a request failed with lately; empty when none did."""
-        return self._problem if time.monotonic() - self._problem_at < TROUBLE_S else ""
+        """Why a request failed lately; empty when none did."""
+        return self._problem if time.monotonic() - self._problem_at < PROBLEM_S else ""
 
     @property
     def cause(self) -> tuple[str, str]:
         """Why the route waits at the moment: the kind, and the words; empty when it does not."""
         if problem := self.problem:
             return "failure", problem
-        if self.stuck:
-            return "dead letters", self.stuck
+        if self.dead_letters_problem:
+            return "dead letters", self.dead_letters_problem
         quiet_s = time.monotonic() - self.progressed_at
-        if self.outstanding and quiet_s > QUIET_S:
+        if self.outstanding and quiet_s > self.quiet_s:
             return "silence", f"the other side confirmed nothing for {quiet_s:.0f} s"
         return "", ""
 
     @property
     def waiting_for(self) -> str:
-        """What the route waits for at the moment; empty when nothing is wrong."""
+        """The reason for which the route waits at the moment; empty when it does not wait."""
         return self.cause[1]
 
-    def trouble(self, problem: str) -> None:
-        """Note that a request has failed, and is to be tried again."""
+    def record_failure(self, problem: str) -> None:
+        """Count a request that failed and is tried again."""
         self.failures += 1
         self._problem, self._problem_at = problem, time.monotonic()
 
-    def is_well(self) -> None:
-        """Note that the other side answers."""
+    def record_answer(self) -> None:
+        """Note that the other side answers, so that the last problem has passed."""
         self._problem = ""
 
-    def progress(self, mirrored: int = 0) -> None:
-        """Note that something was confirmed."""
+    def record_progress(self, mirrored: int = 0) -> None:
+        """Note that messages were confirmed, and how many of them were mirrored."""
         self.mirrored += mirrored
         self.progressed_at = time.monotonic()
-        self.is_well()
+        self.record_answer()
 
     def stalled_s(self) -> float:
-        """Return for how many seconds there was work, and none of it got done."""
+        """Return for how many seconds the route has had work and finished none of it."""
         if not self.outstanding and not self.waiting_for:
             self.progressed_at = time.monotonic()
         return time.monotonic() - self.progressed_at
-
-
-class Recent:
-    """The last ids that were mirrored, so many of them."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._ids: OrderedDict[str, None] = OrderedDict()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._ids
-
-    def add(self, name: str) -> None:
-        """Remember an id, and forget the oldest where there are too many."""
-        if not self._limit:
-            return
-        self._ids[name] = None
-        while len(self._ids) > self._limit:
-            self._ids.popitem(last=False)

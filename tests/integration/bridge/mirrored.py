@@ -173,7 +173,7 @@ class Sides:
         return messages
 
     def bridge(self, *routes: Route, **kwargs: Any) -> Bridge:
-        options = {"dead_letters_topic": "dead-letters", **kwargs}
+        options = {"dead_letters_topic": "dead-letters", "timeout_s": 10.0, **kwargs}
         return Bridge(
             routes,
             broker=Broker(Connection(self.bootstrap)),

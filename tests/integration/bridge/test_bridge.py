@@ -19,8 +19,8 @@ from tests.integration.bridge.mirrored import (
     eventually,
     numbered,
 )
-from worker.bridge import pubsub_to_kafka
 from worker.bridge.errors import BridgeError
+from worker.bridge.pace import Bounds, Pace
 from worker.embedded.kafka import ApiKey
 from worker.testing import EmbeddedKafka
 from worker.testing.fake_pubsub import FakePubSub
@@ -94,13 +94,11 @@ async def test_an_outage_of_kafka_is_waited_for(sides: Sides, kafka: EmbeddedKaf
 
 
 async def test_a_stop_does_not_wait_for_a_kafka_that_is_away(
-    sides: Sides, fake: FakePubSub, kafka: EmbeddedKafka, monkeypatch: pytest.MonkeyPatch
+    sides: Sides, fake: FakePubSub, kafka: EmbeddedKafka
 ) -> None:
-    """With more received than the route may hold it ends in time, and gives back what it has."""
-    monkeypatch.setattr(pubsub_to_kafka, "DRAIN_S", 1.0)
-    monkeypatch.setattr(pubsub_to_kafka, "MAX_OUTSTANDING_BYTES", 1000)
-    way = Inward(sides)
-    async with sides.mirroring(way.route) as bridge:
+    """A route that has received more than it may hold ends in time, and gives back its messages."""
+    way, options = Inward(sides), {"pace": Pace(drain_s=1.0), "bounds": Bounds(n_bytes=1000)}
+    async with sides.mirroring(way.route, **options) as bridge:
         kafka.broker_down()
         sides.publish(way.topic, [PubsubMessage(data=value) for value in numbered(8000)])
         (state,) = [one for one in fake.subscriptions.values() if one.waiting or one.out]
@@ -125,7 +123,7 @@ async def test_second_copies_are_dropped_within_the_window(sides: Sides) -> None
 
 
 async def test_memory_is_bounded_while_pub_sub_is_slow(sides: Sides, fake: FakePubSub) -> None:
-    """With 40,000 messages to go and slow answers, no more than 21,000 are under way."""
+    """With 40,000 messages to go and slow answers, at most 20,000 are under way."""
     way = Outward(sides)
     fake.faults.publish_delay_s = 0.3
     sides.send(way.kafka, numbered(40_000))
@@ -138,25 +136,25 @@ async def test_memory_is_bounded_while_pub_sub_is_slow(sides: Sides, fake: FakeP
             return bridge.stats[way.route.name].mirrored == 40_000
 
         await eventually("end", done, 60.0)
-    assert 1000 <= most <= 21_000
+    assert 1000 <= most <= 20_000
 
 
 async def test_the_watchdog_ends_what_gets_nothing_done(sides: Sides, fake: FakePubSub) -> None:
     """A route with work that nobody confirms for too long crashes the service."""
     way = Outward(sides)
     sides.send(way.kafka, [b"stuck"])
-    async with sides.mirroring(way.route, stalled_s=1.0) as bridge:
+    async with sides.mirroring(way.route, pace=Pace(stalled_s=1.0)) as bridge:
         fake.faults.is_down = True
         await eventually("crash", lambda: bridge.crashed, 20.0)
         fake.faults.is_down = False  # so that it stops at once
     assert isinstance(bridge.crash_reason, BridgeError)
-    assert "got none done for 1 s" in str(bridge.crash_reason)
+    assert "finished none for 1 s" in str(bridge.crash_reason)
 
 
 async def test_an_idle_bridge_is_not_taken_for_a_stalled_one(sides: Sides) -> None:
     """Without anything to do the watchdog stays quiet."""
     out, into = Outward(sides), Inward(sides)
-    async with sides.mirroring(out.route, into.route, stalled_s=0.5) as bridge:
+    async with sides.mirroring(out.route, into.route, pace=Pace(stalled_s=0.5)) as bridge:
         await asyncio.sleep(2.5)
         assert not bridge.crashed
 

@@ -15,21 +15,14 @@ from tests.integration.bridge.mirrored import (
     eventually,
     numbered,
 )
-from worker.bridge import dead_letters, kafka_to_pubsub, service, stats
+from worker.bridge.pace import Bounds, Pace
 from worker.embedded.kafka import ApiKey
 from worker.testing import EmbeddedKafka
 from worker.testing.fake_pubsub import FakePubSub
 
 ENOUGH = 10_000
 """More than the requests that a test can send."""
-
-
-@pytest.fixture(autouse=True)
-def is_soon_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second without an answer is long enough here."""
-    monkeypatch.setattr(stats, "QUIET_S", 0.5)
-    monkeypatch.setattr(dead_letters, "QUIET_S", 0.5)
-    monkeypatch.setattr(service, "WATCH_S", 0.1)
+PACE = Pace(quiet_s=0.5)
 
 
 def refuse_writes(kafka: EmbeddedKafka) -> None:
@@ -58,7 +51,7 @@ async def test_what_kafka_refuses_for_a_while_arrives_after_it(
     way, values = Inward(sides), numbered(30_000)
     (state,) = fake.subscriptions.values()
     refuse_writes(kafka)
-    async with sides.mirroring(way.route) as bridge:
+    async with sides.mirroring(way.route, pace=PACE) as bridge:
         figures = bridge.stats[way.route.name]
         sides.publish(way.topic, [PubsubMessage(data=value) for value in values])
         await eventually("waiting", lambda: "confirmed nothing" in figures.waiting_for)
@@ -77,10 +70,10 @@ async def test_what_is_waited_for_is_logged_again_when_it_is_something_else(
     """First there is no answer, then a request fails: a line for each, and no line twice."""
     way = Inward(sides)
     refuse_writes(kafka)
-    async with sides.mirroring(way.route) as bridge:
+    async with sides.mirroring(way.route, pace=PACE) as bridge:
         sides.publish(way.topic, [PubsubMessage(data=b"one")])
         await eventually("silence", lambda: "confirmed nothing" in caplog.text)
-        bridge.stats[way.route.name].trouble("DEADLINE_EXCEEDED")
+        bridge.stats[way.route.name].record_failure("DEADLINE_EXCEEDED")
         await eventually("failure", lambda: "DEADLINE_EXCEEDED" in caplog.text)
         await asyncio.sleep(1.5)  # the watch looks once more
         take_writes(kafka)
@@ -97,7 +90,7 @@ async def test_dead_letters_that_kafka_refuses_keep_the_offset(
     fake.faults.refuse = lambda message: message.data in bad
     sides.send(way.kafka, values, partition=0)
     refuse_writes(kafka)
-    async with sides.mirroring(way.route) as bridge:
+    async with sides.mirroring(way.route, pace=PACE) as bridge:
         figures = bridge.stats[way.route.name]
         came = await asyncio.to_thread(sides.read_pub_sub, way.subscription, 98)
         await eventually("waiting", lambda: "2 dead letters" in figures.waiting_for)
@@ -120,7 +113,7 @@ async def test_dead_letters_that_kafka_refuses_are_not_acknowledged(
     (state,) = fake.subscriptions.values()
     kafka.push_request_errors(ApiKey.PRODUCE, *[KafkaError.MSG_SIZE_TOO_LARGE] * 2)
     refuse_writes(kafka)
-    async with sides.mirroring(way.route) as bridge:
+    async with sides.mirroring(way.route, pace=PACE) as bridge:
         figures = bridge.stats[way.route.name]
         sides.publish(way.topic, [PubsubMessage(data=b"refused")])
         await eventually("waiting", lambda: "1 dead letters" in figures.waiting_for)
@@ -133,19 +126,17 @@ async def test_dead_letters_that_kafka_refuses_are_not_acknowledged(
 
 
 async def test_dead_letters_that_wait_are_bounded(
-    sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub, monkeypatch: pytest.MonkeyPatch
+    sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
 ) -> None:
-    """Where all are refused, and their letters too, the route reads no more than it may hold."""
-    monkeypatch.setattr(kafka_to_pubsub, "MAX_OUTSTANDING", 30)
-    monkeypatch.setattr(kafka_to_pubsub, "READ_MESSAGES", 10)
+    """When all messages and their letters are refused, the route holds no more than its bound."""
     way, values = Outward(sides), numbered(200)
     fake.faults.refuse = lambda _: True
     sides.send(way.kafka, values)
     refuse_writes(kafka)
-    async with sides.mirroring(way.route) as bridge:
+    async with sides.mirroring(way.route, pace=PACE, bounds=Bounds(messages=30)) as bridge:
         figures = bridge.stats[way.route.name]
         await eventually("waiting", lambda: figures.waiting_for)
-        assert 30 <= figures.outstanding < 40
+        assert figures.outstanding == 30
         take_writes(kafka)
         letters = await asyncio.to_thread(sides.read_kafka, "dead-letters", len(values))
     assert {one.value() for one in letters} == set(values)

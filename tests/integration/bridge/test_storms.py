@@ -14,33 +14,23 @@ from tests.integration.bridge.mirrored import (
     eventually,
     numbered,
 )
-from worker.bridge import lanes, leases, pubsub_to_kafka
+from worker.bridge.pace import Bounds, Pace
 from worker.testing import EmbeddedKafka
 from worker.testing.fake_pubsub import FakePubSub
 
-LEASE_S = 1
-
-
-@pytest.fixture
-def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease of one second, extended four times in it."""
-    monkeypatch.setattr(pubsub_to_kafka, "LEASE_S", LEASE_S)
-    monkeypatch.setattr(leases, "EXTEND_AFTER_S", 0.2)
-    monkeypatch.setattr(leases, "LOOK_EVERY_S", 0.05)
+SHORT_LEASES = Pace(lease_s=1)
+"""Leases of one second; each is extended when a third of it is over."""
 
 
 @pytest.mark.parametrize("ordering", ["none", "key"])
-async def test_storms_of_errors_lose_nothing(
-    sides: Sides, fake: FakePubSub, monkeypatch: pytest.MonkeyPatch, ordering: str
-) -> None:
+async def test_storms_of_errors_lose_nothing(sides: Sides, fake: FakePubSub, ordering: str) -> None:
     """With half of all requests failing, half of those after they were taken, all arrive."""
-    monkeypatch.setattr(lanes, "MAX_MESSAGES", 100)
-    monkeypatch.setattr(lanes, "LAST_BACKOFF_S", 0.2)
     way = Outward(sides, ordering=ordering)
     values = numbered(3000)
     fake.faults.publish_error_rate = 0.5
     sides.send(way.kafka, values, key=b"k")
-    async with sides.mirroring(way.route) as bridge:
+    options = {"bounds": Bounds(request_messages=100), "pace": Pace(longest_backoff_s=0.2)}
+    async with sides.mirroring(way.route, **options) as bridge:
         came = await asyncio.to_thread(sides.read_pub_sub, way.subscription, 3000, 60.0)
         assert bridge.stats[way.route.name].failures > 0
     assert sorted({one.data for one in came}) == values
@@ -49,7 +39,6 @@ async def test_storms_of_errors_lose_nothing(
         assert first == values
 
 
-@pytest.mark.usefixtures("short_leases")
 async def test_a_storm_in_every_call_of_a_subscription_loses_nothing(
     sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
 ) -> None:
@@ -64,7 +53,7 @@ async def test_a_storm_in_every_call_of_a_subscription_loses_nothing(
     faults.cut_streams_every_s = 1.0
     faults.acknowledge_delay_s = 0.3
     kafka.set_rtt_ms(400)  # so long that leases have to be extended
-    async with sides.mirroring(way.route) as bridge:
+    async with sides.mirroring(way.route, pace=SHORT_LEASES) as bridge:
         for start in range(0, len(values), 500):
             chunk = values[start : start + 500]
             sides.publish(way.topic, [PubsubMessage(data=value) for value in chunk])
@@ -95,7 +84,6 @@ async def test_a_stream_that_is_cut_again_and_again_delivers(
     assert (len(state.out), len(state.waiting)) == (0, 0)
 
 
-@pytest.mark.usefixtures("short_leases")
 async def test_leases_are_extended_while_kafka_is_away(
     sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
 ) -> None:
@@ -103,11 +91,11 @@ async def test_leases_are_extended_while_kafka_is_away(
     way, values = Inward(sides), numbered(2000)
     (state,) = fake.subscriptions.values()
     fake.faults.extend_error_rate = 0.5
-    async with sides.mirroring(way.route) as bridge:
+    async with sides.mirroring(way.route, pace=SHORT_LEASES) as bridge:
         kafka.broker_down()
         sides.publish(way.topic, [PubsubMessage(data=value) for value in values])
         await eventually("outstanding", lambda: bridge.stats[way.route.name].outstanding == 2000)
-        await asyncio.sleep(3 * LEASE_S)
+        await asyncio.sleep(3 * SHORT_LEASES.lease_s)
         assert (len(state.out), state.acked) == (2000, 0)
         kafka.broker_up()
         came = await asyncio.to_thread(sides.read_kafka, way.kafka, len(values), 60.0)

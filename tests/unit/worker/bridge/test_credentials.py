@@ -14,12 +14,12 @@ from worker.bridge.pub_sub import PubSub, explain
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(None, "No such file"), ("{", "it is no JSON"), ("{}", "missing fields")],
+    [(None, "No such file"), ("{", "not a JSON file"), ("{}", "missing fields")],
 )
 def test_a_file_of_no_use_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, problem: str
 ) -> None:
-    """One that is missing, no JSON or no service account's is named, with what to set."""
+    """A file that is missing, not JSON or not a service account's is named, with the remedy."""
     monkeypatch.delenv("PUBSUB_EMULATOR_HOST", raising=False)
     path = tmp_path / "account.json"
     if content is not None:

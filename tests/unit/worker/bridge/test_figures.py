@@ -9,17 +9,19 @@ from prometheus_client import generate_latest
 
 from worker.bridge.filter import Filter
 from worker.bridge.metrics import bridge_collectors
-from worker.bridge.stats import QUIET_S, TROUBLE_S, Stats
+from worker.bridge.stats import PROBLEM_S, Stats
 from worker.runtime.metrics import registry_of
+
+QUIET_S = 3.0
 
 
 def test_each_route_is_among_the_metrics() -> None:
     """Counters and gauges have the route as their label, and the values of the moment."""
-    stats = Stats()
+    stats = Stats(QUIET_S)
     metrics = registry_of(bridge_collectors(lambda: {"images -> topic": stats}))
-    stats.progress(7)
+    stats.record_progress(7)
     stats.lag = 42
-    stats.trouble("UNAVAILABLE")
+    stats.record_failure("UNAVAILABLE")
     text = generate_latest(metrics).decode()
     for line in ("mirrored_total", "failures_total", "lag", "waiting"):
         assert f'darkroom_bridge_{line}{{route="images -> topic"}}' in text
@@ -30,10 +32,10 @@ def test_each_route_is_among_the_metrics() -> None:
 
 def test_trouble_passes_when_it_is_not_met_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """An idle route is not taken for a stalled one because of what once went wrong."""
-    stats = Stats()
-    stats.trouble("UNAVAILABLE")
+    stats = Stats(QUIET_S)
+    stats.record_failure("UNAVAILABLE")
     assert stats.waiting_for == "UNAVAILABLE"
-    later = time.monotonic() + TROUBLE_S + 1
+    later = time.monotonic() + PROBLEM_S + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert stats.waiting_for == ""
     assert stats.stalled_s() == 0
@@ -41,12 +43,12 @@ def test_trouble_passes_when_it_is_not_met_again(monkeypatch: pytest.MonkeyPatch
 
 def test_work_that_nobody_confirms_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A route waits when its messages are under way for long, though no request has failed."""
-    stats = Stats(outstanding=1)
+    stats = Stats(QUIET_S, outstanding=1)
     assert stats.waiting_for == ""
     later = time.monotonic() + QUIET_S + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert "confirmed nothing for 4 s" in stats.waiting_for
-    stats.progress(1)
+    stats.record_progress(1)
     assert stats.waiting_for == ""
 
 
@@ -62,6 +64,6 @@ def test_work_that_nobody_confirms_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_a_filter_stops_what_has_no_business_there(marks: dict[str, str], is_stopped: bool) -> None:
     """Without the headers asked for, or back to where it was, a message is stopped."""
-    assert Filter({"site": "berlin"}, "pubsub/t").stops(marks) is is_stopped
+    assert Filter({"site": "berlin"}, "pubsub/t").excludes(marks) is is_stopped
     coded = {name: value.encode() for name, value in marks.items()}
-    assert Filter({"site": b"berlin"}, "pubsub/t").stops(coded) is is_stopped
+    assert Filter({"site": b"berlin"}, "pubsub/t").excludes(coded) is is_stopped

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
+from worker.bridge.filter import RecentIds
 from worker.bridge.lanes import Batch, Item, Lanes, Span
-from worker.bridge.stats import Recent, Stats
+from worker.bridge.pace import Bounds, Pace
+from worker.bridge.stats import Stats
 from worker.kafka.offset_window import OffsetWindow
 
 
@@ -15,7 +17,7 @@ class Sent:
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
-        self.lanes = Lanes(self.batches.append)
+        self.lanes = Lanes(self.batches.append, Bounds(), Pace())
         self.window = OffsetWindow()
 
     def add(self, key: str, *numbers: int, size: int = 10) -> None:
@@ -111,29 +113,29 @@ def test_a_span_closes_its_window_with_its_last_message() -> None:
     window = OffsetWindow()
     window.open(9)
     span = Span(window, 9, 2)
-    span.done()
+    span.finish()
     assert window.position is None
-    span.done()
+    span.finish()
     assert window.position == 10
 
 
 def test_the_last_ids_are_remembered() -> None:
     """The oldest id is forgotten where there are too many; with a limit of 0 none is kept."""
-    recent = Recent(2)
+    recent = RecentIds(2)
     for name in ("a", "b", "c"):
         recent.add(name)
     assert ("a" in recent, "b" in recent, "c" in recent) == (False, True, True)
-    none = Recent(0)
+    none = RecentIds(0)
     none.add("a")
     assert "a" not in none
 
 
 def test_a_route_without_work_is_not_stalled() -> None:
     """Only work that does not get done counts as a stall."""
-    stats = Stats(progressed_at=time.monotonic() - 100)
+    stats = Stats(quiet_s=3.0, progressed_at=time.monotonic() - 100)
     assert stats.stalled_s() < 1
     stats.progressed_at = time.monotonic() - 100
     stats.outstanding = 1
     assert stats.stalled_s() >= 100
-    stats.progress()
+    stats.record_progress()
     assert stats.stalled_s() < 1

@@ -6,7 +6,9 @@ import time
 
 import pytest
 
-from worker.bridge.leases import EXTEND_AFTER_S, LEASE_S, LOOK_EVERY_S, Leases
+from worker.bridge.leases import Leases
+
+LEASE_S = 30
 
 
 class Clock:
@@ -19,24 +21,24 @@ class Clock:
 
 def test_each_lease_is_extended_before_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looked at twice a second for five minutes, no message under way goes without for a lease."""
-    clock, leases = Clock(monkeypatch), Leases()
+    clock, leases = Clock(monkeypatch), Leases(LEASE_S)
     extended: dict[str, float] = {}
     for step in range(600):
         clock.now += 0.5
         if step < 5:
             leases.begin([f"{step}-{number}" for number in range(3)])
             extended |= dict.fromkeys(leases.all()[-3:], clock.now)
-        extended |= dict.fromkeys(leases.due(), clock.now)
+        extended |= dict.fromkeys(leases.renew(), clock.now)
         assert min(extended.values()) > clock.now - LEASE_S / 2
     assert len(extended) == len(leases) == 15
 
 
 def test_what_has_ended_is_not_extended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is still under way is due; to end it twice does nothing."""
-    clock, leases = Clock(monkeypatch), Leases()
+    clock, leases = Clock(monkeypatch), Leases(LEASE_S)
     leases.begin(["a", "b", "c"])
     leases.end(["b"])
     leases.end(["b"])
-    clock.now += EXTEND_AFTER_S + LOOK_EVERY_S
-    assert leases.due() == ["a", "c"]
-    assert leases.due() == []
+    clock.now += LEASE_S / 2
+    assert leases.renew() == ["a", "c"]
+    assert leases.renew() == []

@@ -6,11 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from worker.bridge.errors import BridgeError
-from worker.bridge.routes import Route, default_routes, refuse_loops
+from worker.bridge.routes import Route, Step, default_routes, refuse_loops
 
 
 def test_a_route_needs_an_end_in_pub_sub() -> None:
-    """A Kafka topic alone is no route."""
+    """A Kafka topic alone is not a route."""
     with pytest.raises(ValidationError, match="needs pub_sub_topic"):
         Route(kafka_topic="images")
 
@@ -26,8 +26,8 @@ def test_a_short_name_needs_a_project() -> None:
 
 
 def test_an_ordering_is_for_routes_to_pub_sub() -> None:
-    """An ordering on a route to Kafka is refused with what holds there."""
-    with pytest.raises(ValidationError, match="the message's own ordering key"):
+    """An ordering on a route to Kafka is refused, with the rule that applies there."""
+    with pytest.raises(ValidationError, match="ordering key becomes its key"):
         Route(kafka_topic="images", pub_sub_subscription="sub", ordering="key")
 
 
@@ -43,22 +43,27 @@ def test_the_published_keys_make_the_default_routes() -> None:
 
 
 def test_routes_in_a_circle_are_refused() -> None:
-    """Routes by which a message would come back to where it was are refused by their names."""
+    """Routes that would bring a message back to where it was are refused by their names."""
+    there, back = Step("there", "kafka/a", "pubsub/t"), Step("back", "pubsub/t", "kafka/a")
     with pytest.raises(BridgeError, match=r"circle.*: there, back"):
-        refuse_loops([("there", "kafka/a", "pubsub/t"), ("back", "pubsub/t", "kafka/a")])
+        refuse_loops([there, back])
     with pytest.raises(BridgeError, match="one, two, three"):
         refuse_loops(
             [
-                ("one", "kafka/a", "pubsub/t"),
-                ("aside", "pubsub/t", "kafka/x"),
-                ("two", "pubsub/t", "kafka/b"),
-                ("three", "kafka/b", "kafka/a"),
+                Step("one", "kafka/a", "pubsub/t"),
+                Step("aside", "pubsub/t", "kafka/x"),
+                Step("two", "pubsub/t", "kafka/b"),
+                Step("three", "kafka/b", "kafka/a"),
             ]
         )
 
 
-def test_routes_that_end_are_taken() -> None:
-    """Two routes from one topic, or to one, are no circle."""
+def test_routes_without_a_circle_are_accepted() -> None:
+    """Two routes from one topic, or to one, are not a circle."""
     refuse_loops(
-        [("a", "kafka/a", "pubsub/t"), ("b", "pubsub/t", "kafka/b"), ("c", "kafka/a", "pubsub/u")]
+        [
+            Step("a", "kafka/a", "pubsub/t"),
+            Step("b", "pubsub/t", "kafka/b"),
+            Step("c", "kafka/a", "pubsub/u"),
+        ]
     )
