@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from trainer.machine.durable import make_folder_durably, write_durably
     from trainer.machine.seeds import set_seeds
     from trainer.net.classifier import build_classifier
-    from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Saved, Started
+    from trainer.observers import (
+        BatchReport,
+        CheckpointSaved,
+        EpochReport,
+        FitResult,
+        Observer,
+        RunStarted,
+    )
+    from trainer.observers import CheckpointSaved as Saved
+    from trainer.observers import RunStarted as Started
     from trainer.params.defaults import DEFAULT_PARAMS
     from trainer.params.files import parse_param, read_params_file
     from trainer.params.params import Params
@@ -33,6 +42,7 @@ __all__ = [
     "BatchSizes",
     "Checkpoint",
     "CheckpointError",
+    "CheckpointSaved",
     "CrossValidation",
     "DataError",
     "DivergedError",
@@ -47,6 +57,7 @@ __all__ = [
     "ParamsError",
     "Prediction",
     "ProgressBar",
+    "RunStarted",
     "Saved",
     "Started",
     "TrainerError",
@@ -81,7 +92,14 @@ _HOMES = {
     "checkpoints.evaluation": ("Evaluation", "Prediction", "evaluate", "predict"),
     "checkpoints.export": ("Exported", "export"),
     "tuning.learning_rate": ("LearningRates", "find_learning_rate"),
-    "observers": ("BatchReport", "EpochReport", "FitResult", "Observer", "Saved", "Started"),
+    "observers": (
+        "BatchReport",
+        "CheckpointSaved",
+        "EpochReport",
+        "FitResult",
+        "Observer",
+        "RunStarted",
+    ),
     "params.files": ("parse_param", "read_params_file"),
     "params.params": ("Params",),
     "reporting.progress": ("ProgressBar",),
@@ -92,12 +110,14 @@ _HOMES = {
     "data.idx": ("save_data",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_FORMER_NAMES = {"Saved": "CheckpointSaved", "Started": "RunStarted"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    found = _FORMER_NAMES.get(name, name)
+    if found not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[found]}"), found)
     globals()[name] = value
     return value
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Started:
+class RunStarted:
     """A run begins: `first_epoch` counts from 0 and is the one that comes next."""
 
     num_epochs: int
@@ -40,7 +40,7 @@ class BatchReport:
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestOutputs:
     """What an evaluation made of the test images, a row an image.
 
     Attributes:
@@ -60,7 +60,7 @@ class Tested:
 class EpochReport:
     """An epoch is done: `epoch` says how many are; the test figures are of this epoch or absent.
 
-    `tested` is there after an evaluation with the built-in steps.
+    `test_outputs` is there after an evaluation with the built-in steps.
     """
 
     epoch: int
@@ -72,11 +72,11 @@ class EpochReport:
     learning_rate: float
     images_per_s: float
     seconds: float
-    tested: Tested | None = None
+    test_outputs: TestOutputs | None = None
 
 
 @dataclass(frozen=True)
-class Saved:
+class CheckpointSaved:
     """A checkpoint is on disk."""
 
     path: Path
@@ -119,7 +119,7 @@ class Observer:
         Called several times a second; not at all when the map is there already.
         """
 
-    def on_start(self, started: Started) -> None:
+    def on_start(self, started: RunStarted) -> None:
         """The data is open and the first step comes next."""
 
     def on_batch(self, batch: BatchReport) -> None:
@@ -128,7 +128,7 @@ class Observer:
     def on_epoch(self, report: EpochReport) -> None:
         """One epoch is done, and evaluated where it was due."""
 
-    def on_checkpoint(self, saved: Saved) -> None:
+    def on_checkpoint(self, saved: CheckpointSaved) -> None:
         """A checkpoint is on disk."""
 
     def on_finish(self, result: FitResult) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from trainer.checkpoints.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
 from trainer.errors import CheckpointError, TrainerError
-from trainer.observers import Saved
+from trainer.observers import CheckpointSaved
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class CheckpointFolder:
         self.path = logdir / "checkpoints"
         self._keep_last = keep_last
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending: list[Future[Saved]] = []
+        self._pending: list[Future[CheckpointSaved]] = []
 
     @property
     def best(self) -> Path | None:
@@ -66,7 +66,7 @@ class CheckpointFolder:
         copied = _copied(content)
         self._pending.append(self._writer.submit(self._write, copied, numbered, is_best))
 
-    def finished(self, *, wait: bool = False) -> Iterator[Saved]:
+    def finished(self, *, wait: bool = False) -> Iterator[CheckpointSaved]:
         """Yield what has been written since the last call.
 
         Args:
@@ -115,7 +115,7 @@ class CheckpointFolder:
         """Finish what is being written."""
         self._writer.shutdown(wait=True)
 
-    def _write(self, content: dict[str, Any], numbered: bool, is_best: bool) -> Saved:  # noqa: FBT001
+    def _write(self, content: dict[str, Any], numbered: bool, is_best: bool) -> CheckpointSaved:  # noqa: FBT001
         epoch, batch = content["position"]["epoch"], content["position"]["batch"]
         within = f"-batch-{batch:05d}" if batch else ""
         path = self.path / (f"epoch-{epoch:05d}{within}.pt" if numbered else BEST)
@@ -124,7 +124,7 @@ class CheckpointFolder:
             _link(path, self.path / BEST)
         if numbered:
             self._drop_before(path)
-        return Saved(path, epoch, is_best, dict(content["metrics"]))
+        return CheckpointSaved(path, epoch, is_best, dict(content["metrics"]))
 
     def _drop_before(self, path: Path) -> None:
         """Remove older checkpoints: those from the middle of an epoch, and all but the last k."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from trainer.observers import EpochReport, Observer, Tested
+from trainer.observers import EpochReport, Observer, TestOutputs
 
 
 def class_table(per_class: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
@@ -22,13 +22,13 @@ class LastEvaluation(Observer):
     """Remembers a run's last evaluation, of which the table is made."""
 
     def __init__(self) -> None:
-        self._tested: Tested | None = None
+        self._tested: TestOutputs | None = None
         self._epoch = 0
 
     def on_epoch(self, report: EpochReport) -> None:
         """Remember the evaluation, where there was one."""
-        if report.tested is not None:
-            self._tested, self._epoch = report.tested, report.epoch
+        if report.test_outputs is not None:
+            self._tested, self._epoch = report.test_outputs, report.epoch
 
     def print_table(self) -> None:
         """Print the table; nothing when this part of the run had no evaluation."""

@@ -77,7 +77,7 @@ def _run(
     params = Params.validate_all(given)
     return run(
         params, datadir, logdir, folds,
-        observers=[ProgressBar(params.mode)], resume=resume, should_stop=signals.have_come,
+        observers=[ProgressBar(params.mode)], resume=resume, should_stop=signals.should_stop,
     )  # fmt: skip
 
 

@@ -78,10 +78,10 @@ def _draw(found: LearningRates, path: Path) -> None:
         TrainerError: The file cannot be written.
     """
     from trainer.errors import TrainerError  # noqa: PLC0415
-    from trainer.tuning.learning_rate import drawn  # noqa: PLC0415
+    from trainer.tuning.learning_rate import curve_page  # noqa: PLC0415
 
     try:
-        path.write_text(drawn(found), encoding="utf-8")
+        path.write_text(curve_page(found), encoding="utf-8")
     except OSError as error:
         text = f"--chart {path} cannot be written ({error.strerror}); choose another file"
         raise TrainerError(text) from error

@@ -11,7 +11,7 @@ import click
 from trainer.cli.class_table import LastEvaluation
 from trainer.cli.group import data_option, params_options
 from trainer.machine.signals import StopSignals
-from trainer.observers import FitResult, Observer, Started
+from trainer.observers import FitResult, Observer, RunStarted
 from trainer.params.files import read_params
 
 
@@ -68,14 +68,14 @@ def _run(
     from trainer.run.fit import fit  # noqa: PLC0415
 
     params = Params.validate_all(given)
-    if signals.have_come():
+    if signals.should_stop():
         return None
     observers: list[Observer] = [ProgressBar(params.mode), evaluation]
     if resume:
         observers.append(_FromScratch(logdir))
     return fit(
         params, datadir, logdir,
-        observers=observers, resume=resume, should_stop=signals.have_come,
+        observers=observers, resume=resume, should_stop=signals.should_stop,
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ class _FromScratch(Observer):
     def __init__(self, logdir: Path) -> None:
         self._logdir = logdir
 
-    def on_start(self, started: Started) -> None:
+    def on_start(self, started: RunStarted) -> None:
         if not started.resumed:
             text = f"no good checkpoint in {self._logdir}/checkpoints: training starts from scratch"
             click.echo(f"WARNING: --resume: {text}", err=True)

@@ -58,7 +58,7 @@ class Group:
         return values
 
     @contextmanager
-    def first_alone_first(self) -> Iterator[None]:
+    def first_rank_first(self) -> Iterator[None]:
         """Let rank 0 do something before the others do it (build what they then find)."""
         if not self.is_first:
             self.gather(None)
@@ -109,7 +109,7 @@ def _restarts() -> int:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Group]:
+def process_group(device: str) -> Iterator[Group]:
     """Join the processes that torchrun started, or be a group of one.
 
     Args:

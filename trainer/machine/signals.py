@@ -12,18 +12,18 @@ from typing import Any, Self
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(Exception):  # noqa: N818 - says what happened
+class StopRequested(Exception):  # noqa: N818 - says what happened
     """What was being done was given up because the run was asked to stop."""
 
 
 @contextmanager
-def stop_asked(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
+def stop_requests(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
     """Give what tells whether to stop: the caller's own, else whether a signal has come."""
     if should_stop is not None:
         yield should_stop
         return
     with StopSignals() as signals:
-        yield signals.have_come
+        yield signals.should_stop
 
 
 class StopSignals:
@@ -37,7 +37,7 @@ class StopSignals:
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
-    def have_come(self) -> bool:
+    def should_stop(self) -> bool:
         """Tell whether a signal came."""
         return self.number is not None
 

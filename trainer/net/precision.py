@@ -22,7 +22,7 @@ def has_bfloat16(device: str) -> bool:
     return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("bf16"))
 
 
-def chosen(precision: str, device: str) -> str:
+def resolve_precision(precision: str, device: str) -> str:
     """Return the precision that "auto" means on a device; others stay as they are."""
     if precision != "auto":
         return precision
@@ -30,13 +30,13 @@ def chosen(precision: str, device: str) -> str:
 
 
 @contextmanager
-def applied(net: nn.Module, precision: str, device: str) -> Iterator[None]:
+def autocast_applied(net: nn.Module, precision: str, device: str) -> Iterator[None]:
     """Let the forward pass of a module run in a precision while the context lasts.
 
     Only the forward pass is in autocast: the loss and the user's own arithmetic stay in float32,
     and the module stays the object that it was.
     """
-    dtype = DTYPES.get(chosen(precision, device))
+    dtype = DTYPES.get(resolve_precision(precision, device))
     with ExitStack() as stack:
         stack.enter_context(quick_elu(net))
         if dtype is None:

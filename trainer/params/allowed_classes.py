@@ -14,7 +14,7 @@ from trainer.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
-class Kind:
+class ClassKind:
     """One kind of class that params name.
 
     Attributes:
@@ -36,21 +36,21 @@ class Kind:
         return found
 
 
-LAYER = Kind("a layer", ("torch.nn",), ("torch.nn", "Module"), "torch.nn.modules")
-OPTIMISER = Kind("an optimiser", ("torch.optim",), ("torch.optim", "Optimizer"), "torch.optim")
-SCHEDULE = Kind(
+LAYER = ClassKind("a layer", ("torch.nn",), ("torch.nn", "Module"), "torch.nn.modules")
+OPTIMISER = ClassKind("an optimiser", ("torch.optim",), ("torch.optim", "Optimizer"), "torch.optim")
+SCHEDULE = ClassKind(
     "a learning-rate schedule",
     ("torch.optim.lr_scheduler",),
     ("torch.optim.lr_scheduler", "LRScheduler"),
     "torch.optim.lr_scheduler",
 )
-TRANSFORM = Kind(
+TRANSFORM = ClassKind(
     "a transform",
     ("torchvision.transforms.v2", "torchvision.transforms"),
     ("builtins", "object"),
     "torchvision.transforms",
 )
-METRIC = Kind(
+METRIC = ClassKind(
     "a metric",
     ("torchmetrics", "torchmetrics.classification"),
     ("torchmetrics", "Metric"),
@@ -58,7 +58,7 @@ METRIC = Kind(
 )
 
 
-def resolve(name: str, kind: Kind) -> type:
+def resolve_class(name: str, kind: ClassKind) -> type:
     """Return the class that a dotted name means.
 
     Args:
@@ -81,7 +81,7 @@ def resolve(name: str, kind: Kind) -> type:
     return found
 
 
-def dotted(cls: type, kind: Kind | None = None) -> str:
+def dotted_name(cls: type, kind: ClassKind | None = None) -> str:
     """Return the shortest dotted name of a class: the public one where there is one."""
     for namespace in kind.namespaces if kind else ():
         module = importlib.import_module(namespace)
@@ -90,7 +90,7 @@ def dotted(cls: type, kind: Kind | None = None) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _names(module: Any, kind: Kind) -> list[str]:
+def _names(module: Any, kind: ClassKind) -> list[str]:
     return [
         name
         for name, value in vars(module).items()
@@ -98,7 +98,7 @@ def _names(module: Any, kind: Kind) -> list[str]:
     ]
 
 
-def _is_of(cls: type, kind: Kind) -> bool:
+def _is_of(cls: type, kind: ClassKind) -> bool:
     """Tell whether a class is of the kind and defined where that kind's classes are defined."""
     base = kind.base_class()
     inside = cls.__module__ == kind.defined_in or cls.__module__.startswith(f"{kind.defined_in}.")

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from trainer.params import allowed_classes
-from trainer.params.allowed_classes import Kind
+from trainer.params.allowed_classes import ClassKind
 from trainer.suggestions import did_you_mean
 
 
-def class_of(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
+def class_of(kind: ClassKind) -> tuple[BeforeValidator, PlainSerializer]:
     """Return what makes a pydantic field hold a class of this kind.
 
     A dotted name must be in the kind's namespaces; a class itself, which only Python code can
@@ -23,12 +23,14 @@ def class_of(kind: Kind) -> tuple[BeforeValidator, PlainSerializer]:
 
     def to_class(value: object) -> object:
         if isinstance(value, str):
-            return allowed_classes.resolve(value, kind)
+            return allowed_classes.resolve_class(value, kind)
         if isinstance(value, type) and not issubclass(value, kind.base_class()):
             raise ValueError(f"{value.__name__} is not {kind.what}")  # noqa: TRY004 - pydantic's
         return value
 
-    return BeforeValidator(to_class), PlainSerializer(lambda cls: allowed_classes.dotted(cls, kind))
+    return BeforeValidator(to_class), PlainSerializer(
+        lambda cls: allowed_classes.dotted_name(cls, kind)
+    )
 
 
 class Component(BaseModel):
@@ -81,7 +83,7 @@ def to_transform(value: Any) -> Any:
 
 def _described(made: Any) -> Transform | None:
     """Return the class and keyword arguments that make an object's equal, judged by its text."""
-    name = allowed_classes.dotted(type(made), allowed_classes.TRANSFORM)
+    name = allowed_classes.dotted_name(type(made), allowed_classes.TRANSFORM)
     if not name.startswith(allowed_classes.TRANSFORM.namespaces):
         return None
     takes = inspect.signature(type(made)).parameters

@@ -6,11 +6,11 @@ import logging
 
 from trainer.observers import (
     BatchReport,
+    CheckpointSaved,
     EpochReport,
     FitResult,
     Observer,
-    Saved,
-    Started,
+    RunStarted,
 )
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Dispensable(Observer):
         """Pass it on."""
         self._tell("on_decoding", done, total)
 
-    def on_start(self, started: Started) -> None:
+    def on_start(self, started: RunStarted) -> None:
         """Pass it on."""
         self._tell("on_start", started)
 
@@ -45,7 +45,7 @@ class Dispensable(Observer):
         """Pass it on."""
         self._tell("on_epoch", report)
 
-    def on_checkpoint(self, saved: Saved) -> None:
+    def on_checkpoint(self, saved: CheckpointSaved) -> None:
         """Pass it on."""
         self._tell("on_checkpoint", saved)
 

@@ -16,7 +16,7 @@ from trainer.machine.durable import write_durably
 from trainer.machine.versions import versions
 from trainer.metrics.figures import confident_mistakes, per_class
 from trainer.metrics.meters import confusion_matrix
-from trainer.observers import EpochReport, FitResult, Observer, Started, Tested
+from trainer.observers import EpochReport, FitResult, Observer, RunStarted, TestOutputs
 from trainer.params.params import Params
 from trainer.reporting.charts import line_chart
 from trainer.reporting.history import History
@@ -41,15 +41,15 @@ class Report(Observer):
         self._params = params
         self._split = test_split
         self._history = History(logdir)
-        self._tested: Tested | None = None
+        self._tested: TestOutputs | None = None
 
-    def on_start(self, started: Started) -> None:
+    def on_start(self, started: RunStarted) -> None:
         """Take over the epochs that are done already."""
         self._history.start(started.first_epoch)
 
     def on_epoch(self, report: EpochReport) -> None:
         """Write down the epoch's figures, and remember the evaluation."""
-        self._tested = report.tested or self._tested
+        self._tested = report.test_outputs or self._tested
         self._history.add(report)
 
     def on_finish(self, result: FitResult) -> None:
@@ -82,7 +82,7 @@ class Report(Observer):
         yield "<h2>Most confident mistakes</h2>"
         yield from self._mistakes(tested)
 
-    def _mistakes(self, tested: Tested) -> Iterator[str]:
+    def _mistakes(self, tested: TestOutputs) -> Iterator[str]:
         rows = confident_mistakes(tested.probabilities, tested.labels, SHOWN_MISTAKES)
         if not len(rows):
             yield "<p>None.</p>"

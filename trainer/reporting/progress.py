@@ -6,7 +6,7 @@ import time
 import warnings
 from typing import Any, Literal
 
-from trainer.observers import BatchReport, EpochReport, Observer, Started
+from trainer.observers import BatchReport, EpochReport, Observer, RunStarted
 
 REFRESH_S = 0.1
 QUIET_S = 1.0
@@ -35,7 +35,7 @@ class ProgressBar(Observer):
         if done == total:
             self._end_line()
 
-    def on_start(self, started: Started) -> None:
+    def on_start(self, started: RunStarted) -> None:
         """Say what begins."""
         self._num_epochs = started.num_epochs
         if started.resumed:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trainer.data.splits import Split
 from trainer.metrics.figures import confident_mistakes
 from trainer.metrics.meters import confusion_matrix
-from trainer.observers import BatchReport, EpochReport, FitResult, Observer, Started, Tested
+from trainer.observers import BatchReport, EpochReport, FitResult, Observer, RunStarted, TestOutputs
 from trainer.params.params import Params
 from trainer.reporting.pictures import captioned, confusion_picture
 
@@ -51,7 +51,7 @@ class Board(Observer):
         self._split = test_split
         self._model = model
         self._sample: Tensor | None = None
-        self._undrawn: tuple[Tested, int] | None = None
+        self._undrawn: tuple[TestOutputs, int] | None = None
         self._drawn_at = -PICTURES_EVERY_S
         self._opened: SummaryWriter | None = None
 
@@ -60,7 +60,7 @@ class Board(Observer):
         assert self._opened is not None
         return self._opened
 
-    def on_start(self, started: Started) -> None:  # noqa: ARG002 - the face of an observer
+    def on_start(self, started: RunStarted) -> None:  # noqa: ARG002 - the face of an observer
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - import takes a while
 
@@ -90,8 +90,8 @@ class Board(Observer):
             self._writer.add_scalar(name, value, report.epoch)
         if self._params.histograms:
             self._add_histograms(report.epoch)
-        if report.tested is not None:
-            self._undrawn = report.tested, report.epoch
+        if report.test_outputs is not None:
+            self._undrawn = report.test_outputs, report.epoch
         if time.monotonic() - self._drawn_at > PICTURES_EVERY_S:
             self._draw()
 
@@ -127,7 +127,7 @@ class Board(Observer):
             )
         self._drawn_at = time.monotonic()
 
-    def _add_mistakes(self, tested: Tested, epoch: int) -> None:
+    def _add_mistakes(self, tested: TestOutputs, epoch: int) -> None:
         rows = confident_mistakes(tested.probabilities, tested.labels, SHOWN_MISTAKES)
         if not len(rows):
             return

@@ -25,7 +25,7 @@ def value_of(metric: str, key: str, figures: Mapping[str, float]) -> float:
     return figures[metric]
 
 
-class Watch:
+class BestValue:
     """Remembers the best value of one metric.
 
     Args:
@@ -41,7 +41,7 @@ class Watch:
         self._patience = patience
         self._without = 0
 
-    def sees_best(self, figures: Mapping[str, float]) -> bool:
+    def update(self, figures: Mapping[str, float]) -> bool:
         """Take in an evaluation; tell whether it is the best so far.
 
         Raises:

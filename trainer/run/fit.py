@@ -14,15 +14,15 @@ from trainer.checkpoints.folder import CheckpointFolder, writable
 from trainer.data.decoding import Told
 from trainer.data.splits import open_splits
 from trainer.errors import ParamsError
-from trainer.machine.distributed import Group, joined
+from trainer.machine.distributed import Group, process_group
 from trainer.machine.seeds import set_seeds
-from trainer.machine.signals import Stopped, stop_asked
+from trainer.machine.signals import StopRequested, stop_requests
 from trainer.metrics.meters import ConfusionMeter, ScoreMeter
 from trainer.net.classifier import Logits, new_classifier
 from trainer.observers import FitResult, Observer
 from trainer.params.params import Params
 from trainer.reporting.progress import ProgressBar
-from trainer.run.assembly import Assembly, Steps
+from trainer.run.plan import RunPlan, Steps
 from trainer.run.steps import ClassifierSteps, TestStep, TrainStep
 
 DataT = TypeVar("DataT")
@@ -58,17 +58,17 @@ def fit(
     """
     params = Params.validate_all(params)
     logdir = writable(logdir)
-    with joined(params.device) as group, stop_asked(should_stop) as stop:
+    with process_group(params.device) as group, stop_requests(should_stop) as stop:
         check_together(params, group)
-        splits = opened(partial(open_splits, params, datadir), group, observers, stop)
+        splits = open_together(partial(open_splits, params, datadir), group, observers, stop)
         if splits is None:
             return _not_started(params, logdir, resume=resume)
-        run = Assembly(params, group, logdir, *splits)
-        return go_with_defaults(run, observers=observers, resume=resume, should_stop=stop)
+        run = RunPlan(params, group, logdir, *splits)
+        return run_default(run, observers=observers, resume=resume, should_stop=stop)
 
 
-def go_with_defaults(
-    run: Assembly, *, observers: Sequence[Observer], resume: bool, should_stop: Callable[[], bool]
+def run_default(
+    run: RunPlan, *, observers: Sequence[Observer], resume: bool, should_stop: Callable[[], bool]
 ) -> FitResult:
     """Let a run go with a new classifier, the default steps and metrics; the rest is `fit`'s."""
     params = run.params
@@ -81,7 +81,7 @@ def go_with_defaults(
         "train_torchmetrics": ConfusionMeter(params.n_classes),
         "test_torchmetrics": scores,
     }
-    return run.go(
+    return run.run(
         model,
         Logits(model),
         Steps(steps.train_step, steps.test_step, meters),
@@ -135,11 +135,11 @@ def train(  # noqa: PLR0917 - the published signature
         raise ParamsError("wrong params", [finding])
     logdir = writable(logdir)
     watching = [ProgressBar(params.mode)] if observers is None else observers
-    with joined(params.device) as group, stop_asked(should_stop) as stop:
-        splits = opened(partial(open_splits, params, datadir), group, watching, stop)
+    with process_group(params.device) as group, stop_requests(should_stop) as stop:
+        splits = open_together(partial(open_splits, params, datadir), group, watching, stop)
         if splits is None:
             return False
-        result = Assembly(params, group, logdir, *splits).go(
+        result = RunPlan(params, group, logdir, *splits).run(
             model,
             model,
             Steps(train_step, test_step, kwargs),
@@ -150,7 +150,7 @@ def train(  # noqa: PLR0917 - the published signature
     return result.status == "finished"
 
 
-def opened(
+def open_together(
     open_data: Callable[[Told], DataT],
     group: Group,
     observers: Sequence[Observer],
@@ -164,7 +164,7 @@ def opened(
 
     def tell(done: int, total: int) -> None:
         if should_stop():
-            raise Stopped
+            raise StopRequested
         for observer in watching:
             observer.on_decoding(done, total)
 
@@ -172,7 +172,7 @@ def opened(
     with ExitStack() as stack:
         for observer in observers:
             stack.enter_context(closing(observer))
-        with group.first_alone_first(), suppress(Stopped):
+        with group.first_rank_first(), suppress(StopRequested):
             data = open_data(tell)
         if group.any(data is None):
             return None

@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 
 from trainer.machine.distributed import Group
 from trainer.net.compilation import compile_net
-from trainer.net.precision import applied
+from trainer.net.precision import autocast_applied
 from trainer.params.params import Params
-from trainer.run.step_guard import Guard
+from trainer.run.step_guard import StepGuard
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ class Learner:
     model: nn.Module
     net: nn.Module
     optim: Optimizer
-    guard: Guard
+    guard: StepGuard
 
 
 @contextmanager
-def ready(params: Params, model: nn.Module, net: nn.Module, group: Group) -> Iterator[Learner]:
+def prepared_learner(
+    params: Params, model: nn.Module, net: nn.Module, group: Group
+) -> Iterator[Learner]:
     """Make a model ready to be trained as the params say, while the context lasts.
 
     Args:
@@ -49,13 +51,15 @@ def ready(params: Params, model: nn.Module, net: nn.Module, group: Group) -> Ite
     """
     with ExitStack() as stack:
         _place(model, params)
-        stack.enter_context(applied(net, params.precision, params.device))
+        stack.enter_context(autocast_applied(net, params.precision, params.device))
         if params.compile:
             compile_net(net, params.device)
         optim = params.optim_class(
             model.parameters(), lr=params.learning_rate, **params.optim_kwargs
         )
-        guard = Guard(model, optim, clip_norm=params.clip_norm, most_in_a_row=params.most_bad_steps)
+        guard = StepGuard(
+            model, optim, clip_norm=params.clip_norm, most_in_a_row=params.most_bad_steps
+        )
         stack.enter_context(closing(guard))
         yield Learner(model, stack.enter_context(group.wrapped(net)), optim, guard)
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from trainer.machine.memory import keep_freed_memory
 from trainer.metrics.epoch import Averages, Collection
-from trainer.observers import BatchReport, EpochReport, FitResult, Started, Tested
+from trainer.observers import BatchReport, EpochReport, FitResult, RunStarted, TestOutputs
 from trainer.run.state import Run, content_of
 
 
-def go(run: Run) -> FitResult:
+def train_loop(run: Run) -> FitResult:
     """Train until the last epoch is done, nothing more is to be expected, or asked to stop."""
     keep_freed_memory()
     _tell_start(run)
@@ -39,13 +39,13 @@ def go(run: Run) -> FitResult:
             learning_rate=learning_rate,
             images_per_s=images / seconds,
             seconds=time.perf_counter() - started,
-            tested=run.tested if tested else None,
+            test_outputs=run.test_outputs if tested else None,
         )
         for observer in run.observers:
             observer.on_epoch(report)
         if tested:
-            run.stopping.sees_best(tested)
-        _save_epoch(run, is_best=bool(tested) and run.best.sees_best(tested))
+            run.stopping.update(tested)
+        _save_epoch(run, is_best=bool(tested) and run.best.update(tested))
     return _finish(run, "finished")
 
 
@@ -57,11 +57,11 @@ def _train_epoch(run: Run) -> bool:
         if group.any(run.should_stop()):
             return False
         group.share = batch.share
-        loss, metrics = run.train_step(batch.x, batch.y, run.net, run.optim, **run.passed_on)
-        if run.guard.passes(loss):
+        loss, metrics = run.train_step(batch.x, batch.y, run.net, run.optim, **run.step_kwargs)
+        if run.guard.accept_step(loss):
             run.averages.add(len(batch.y) if batch.share else 0, loss, metrics)
         else:
-            run.guard.report(loss, _files(run, batch.indices), run.checkpoints.last_written)
+            run.guard.report_skipped(loss, _files(run, batch.indices), run.checkpoints.last_written)
         run.schedules.after_batch()
         at.batch += 1
         at.step += 1
@@ -86,7 +86,7 @@ def _test(run: Run) -> dict[str, float]:
     run.net.eval()
     averages = Averages()
     for batch in run.test_batches.every(run.group.rank, run.group.size):
-        loss, metrics = run.test_step(batch.x, batch.y, run.net, **run.passed_on)
+        loss, metrics = run.test_step(batch.x, batch.y, run.net, **run.step_kwargs)
         averages.add(len(batch.y), loss, metrics)
     each_step = run.params.eval_metric_compute_freq == "step"
     return _figures(run, averages, run.test_collection, prefer_steps=each_step)
@@ -100,17 +100,17 @@ def _figures(
     is_filled = run.group.any(collection.is_filled)
     if is_filled and (len(means) == 1 or not prefer_steps):
         means = {"loss": means["loss"], **collection.compute(run.group)}
-        run.tested = _scores(run, collection)
+        run.test_outputs = _scores(run, collection)
     collection.reset()
     return means
 
 
-def _scores(run: Run, collection: Collection) -> Tested | None:
+def _scores(run: Run, collection: Collection) -> TestOutputs | None:
     """Return what each test image got, where the collection has kept it."""
     if (scores := collection.scores()) is None:
         return None
     indices = run.test_batches.told_by_all(run.group.size)
-    return Tested(*scores, indices, run.test_batches.split.class_names)
+    return TestOutputs(*scores, indices, run.test_batches.split.class_names)
 
 
 def _is_due(run: Run, every: int) -> bool:
@@ -167,7 +167,7 @@ def _files(run: Run, indices: Tensor) -> list[str]:
 
 
 def _tell_start(run: Run) -> None:
-    started = Started(
+    started = RunStarted(
         num_epochs=run.params.num_epochs,
         first_epoch=run.position.epoch,
         n_train=len(run.train_batches.split),

@@ -20,11 +20,11 @@ from trainer.machine.seeds import random_states, restore_random_states
 from trainer.machine.versions import versions
 from trainer.metrics.epoch import Averages, Collection
 from trainer.net.averaged_weights import Ema
-from trainer.observers import Observer, Tested
+from trainer.observers import Observer, TestOutputs
 from trainer.params.params import Params
-from trainer.run.best_value import Watch
+from trainer.run.best_value import BestValue
 from trainer.run.schedules import Schedules
-from trainer.run.step_guard import Guard
+from trainer.run.step_guard import StepGuard
 from trainer.run.steps import TestStep, TrainStep
 
 
@@ -39,7 +39,7 @@ class Position:
 
 @dataclass
 class Run:
-    """Everything that a run needs, put together by `trainer.run.assembly`.
+    """Everything that a run needs, put together by `trainer.run.plan`.
 
     Attributes:
         model: What is saved.
@@ -47,7 +47,7 @@ class Run:
         ema: The averaged weights, when there are any.
         best: Decides which checkpoint is the best.
         stopping: Decides when there is nothing more to expect.
-        passed_on: Keyword arguments for the steps.
+        step_kwargs: Keyword arguments for the steps.
     """
 
     params: Params
@@ -55,10 +55,10 @@ class Run:
     net: nn.Module
     optim: Optimizer
     schedules: Schedules
-    guard: Guard
+    guard: StepGuard
     ema: Ema | None
-    best: Watch
-    stopping: Watch
+    best: BestValue
+    stopping: BestValue
     train_step: TrainStep
     test_step: TestStep
     train_batches: Batches
@@ -67,17 +67,17 @@ class Run:
     observers: Sequence[Observer]
     should_stop: Callable[[], bool]
     group: Group
-    passed_on: dict[str, Any] = field(default_factory=dict)
+    step_kwargs: dict[str, Any] = field(default_factory=dict)
     position: Position = field(default_factory=Position)
     averages: Averages = field(default_factory=Averages)
     metrics: dict[str, float] = field(default_factory=dict)
     resumed: bool = False
-    tested: Tested | None = None
+    test_outputs: TestOutputs | None = None
 
     def __post_init__(self) -> None:
         """Find the metric collections among what is passed on to the steps."""
-        self.train_collection = Collection(self.passed_on.get("train_torchmetrics"))
-        self.test_collection = Collection(self.passed_on.get("test_torchmetrics"))
+        self.train_collection = Collection(self.step_kwargs.get("train_torchmetrics"))
+        self.test_collection = Collection(self.step_kwargs.get("test_torchmetrics"))
 
 
 def content_of(run: Run) -> dict[str, Any]:

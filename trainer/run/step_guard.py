@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 NAMED_FILES = 10
 
 
-class Guard:
+class StepGuard:
     """Skips steps whose loss or gradient is not finite, counts them, and ends the run in time.
 
     It works as hooks of the optimiser, so that it holds for steps of the user's own as well. A
@@ -56,7 +56,7 @@ class Guard:
         self.skipped = skipped
         self._copy(self._buffers, self._good)
 
-    def passes(self, loss: float) -> bool:
+    def accept_step(self, loss: float) -> bool:
         """Tell whether the step that was just taken, with this loss, is good; else undo it."""
         good = math.isfinite(loss) and not self._gradient_is_bad
         self._gradient_is_bad = False
@@ -69,7 +69,7 @@ class Guard:
         self.in_a_row += 1
         return False
 
-    def report(
+    def report_skipped(
         self, loss: float, files: Sequence[str], last_good: Callable[[], Path | None]
     ) -> None:
         """Say that a step was skipped.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from trainer.net.precision import chosen
+from trainer.net.precision import resolve_precision
 from trainer.params.params import Params
 
 StepResult = tuple[float, dict[str, float] | None]
@@ -34,7 +34,7 @@ class ClassifierSteps:
         weights = _class_weights(params, labels)
         self._loss = nn.CrossEntropyLoss(weights, label_smoothing=params.label_smoothing)
         self._loss.to(params.device)
-        halves = chosen(params.precision, params.device) == "float16"
+        halves = resolve_precision(params.precision, params.device) == "float16"
         self._scaler = torch.amp.GradScaler(torch.device(params.device).type, enabled=halves)
 
     def train_step(

@@ -13,7 +13,7 @@ import torch
 from trainer.errors import ParamsError, TrainerError
 from trainer.machine.memory import MemoryGauge, memory_of
 from trainer.params.params import Params
-from trainer.tuning.trial import Trial, trial
+from trainer.tuning.trial import Trial, open_trial
 
 FIRST, LARGEST = 16, 4096
 SHARE = 0.8  # of the memory that is available
@@ -22,11 +22,11 @@ NEARLY = 0.95  # of the fastest counts as fast
 FEWEST_STEPS, MOST_STEPS, LEAST_S = 3, 50, 0.3
 GB = 1e9
 
-Ended = Literal["memory", "images", "largest"]
+EndReason = Literal["memory", "images", "largest"]
 
 
 @dataclass(frozen=True)
-class Measured:
+class SizeMeasurement:
     """What some steps with a batch size took.
 
     Attributes:
@@ -60,8 +60,8 @@ class BatchSizes:
     suggestion: int
     largest: int
     budget_bytes: int
-    measured: list[Measured]
-    ended: Ended
+    measured: list[SizeMeasurement]
+    ended: EndReason
     next_bytes: int
 
 
@@ -97,17 +97,17 @@ def find_batch_size(
     parts = params.gradient_accumulation
     _check_asked(memory_gb, first, largest, parts)
     memory = memory_of(params.device)
-    with trial(params, datadir) as tried:
+    with open_trial(params, datadir) as tried:
         budget = round(memory_gb * GB) if memory_gb else None
         if budget is None:
             memory.restart()
             budget = memory.used() + int(SHARE * memory.available())
 
-        def measure(size: int) -> Measured:
+        def measure(size: int) -> SizeMeasurement:
             return _steps(tried, size, memory, LEAST_S if size >= first else 0.0)
 
         search = Search(measure, budget)
-        fits = memory.used() <= budget and search.go(
+        fits = memory.used() <= budget and search.try_sizes(
             _sizes(first, min(largest, len(tried.split)), parts)
         )
     measured = [one for one in search.measured if one.batch_size >= first]
@@ -122,7 +122,7 @@ def find_batch_size(
         )
     fastest = max(one.images_per_s for one in measured)
     last = measured[-1].batch_size
-    done: Ended = "largest" if 2 * last > largest else "images"
+    done: EndReason = "largest" if 2 * last > largest else "images"
     return BatchSizes(
         suggestion=next(one.batch_size for one in measured if one.images_per_s >= NEARLY * fastest),
         largest=last,
@@ -145,18 +145,18 @@ class Search:
 
     """
 
-    def __init__(self, measure: Callable[[int], Measured], budget_bytes: int) -> None:
+    def __init__(self, measure: Callable[[int], SizeMeasurement], budget_bytes: int) -> None:
         self._measure = measure
         self._budget = budget_bytes
-        self._found: dict[int, Measured] = {}
+        self._found: dict[int, SizeMeasurement] = {}
         self.refused_bytes: int | None = None
 
     @property
-    def measured(self) -> list[Measured]:
+    def measured(self) -> list[SizeMeasurement]:
         """What was tried and did fit, one a size, in the order of trying."""
         return list(self._found.values())
 
-    def go(self, sizes: Sequence[int]) -> bool:
+    def try_sizes(self, sizes: Sequence[int]) -> bool:
         """Try the sizes in growing order; return whether all of them fit."""
         for size in (*sizes[:1], *sizes):  # the very first steps also load and build what stays
             needed = self.predicted(size)
@@ -186,7 +186,7 @@ class Search:
         return last.rest_bytes + int(growth * MARGIN)
 
 
-def _steps(tried: Trial, size: int, memory: MemoryGauge, least_s: float) -> Measured:
+def _steps(tried: Trial, size: int, memory: MemoryGauge, least_s: float) -> SizeMeasurement:
     """Take some steps with whole batches of a size, for so many seconds at least."""
     whole = torch.arange(len(tried.split) // size * size)
     batches = replace(tried, split=tried.split.part(whole)).batches(size)
@@ -199,7 +199,7 @@ def _steps(tried: Trial, size: int, memory: MemoryGauge, least_s: float) -> Meas
         steps += 1
         seconds = time.perf_counter() - started
         if steps >= MOST_STEPS or (steps >= FEWEST_STEPS and seconds >= least_s):
-            return Measured(size, steps * size / seconds, rest, memory.peak())
+            return SizeMeasurement(size, steps * size / seconds, rest, memory.peak())
 
 
 def _sizes(first: int, largest: int, parts: int) -> list[int]:

@@ -16,13 +16,13 @@ from trainer.checkpoints.folder import CheckpointFolder, writable
 from trainer.data.decoding import Told
 from trainer.data.splits import Split, folds, open_split
 from trainer.errors import CheckpointError, ParamsError
-from trainer.machine.distributed import Group, is_restarted, joined
+from trainer.machine.distributed import Group, is_restarted, process_group
 from trainer.machine.durable import write_durably
-from trainer.machine.signals import stop_asked
+from trainer.machine.signals import stop_requests
 from trainer.observers import Observer
 from trainer.params.params import Params
-from trainer.run.assembly import Assembly
-from trainer.run.fit import check_together, go_with_defaults, opened
+from trainer.run.fit import check_together, open_together, run_default
+from trainer.run.plan import RunPlan
 
 logger = logging.getLogger(__name__)
 
@@ -100,28 +100,28 @@ def cross_validate(
     if folds < 2:
         raise ParamsError("wrong params", [f"folds: {folds} are too few; 2 at least"])
     logdir = writable(logdir)
-    with joined(params.device) as group, stop_asked(should_stop) as stop:
+    with process_group(params.device) as group, stop_requests(should_stop) as stop:
         check_together(params, group)
-        pairs = opened(partial(_open_folds, params, datadir, folds), group, observers, stop)
+        pairs = open_together(partial(_open_folds, params, datadir, folds), group, observers, stop)
         if pairs is None:
             return _summary("stopped", [])
-        ledger = Ledger(logdir / NAME, params.manual_seed, pairs)
-        ledger.start(group, resume=resume or is_restarted())
+        done = FoldsFile(logdir / NAME, params.manual_seed, pairs)
+        done.start(group, resume=resume or is_restarted())
         for number, pair in enumerate(pairs, 1):
-            if number in ledger.done:
+            if number in done.done:
                 continue
             logger.info("fold %d of %d", number, folds)
-            result = go_with_defaults(
-                Assembly(params, group, fold_folder(logdir, number), *pair),
+            result = run_default(
+                RunPlan(params, group, fold_folder(logdir, number), *pair),
                 observers=observers,
                 resume=resume,
                 should_stop=stop,
             )
             if result.status == "stopped":
-                return _summary("stopped", ledger.folds)
+                return _summary("stopped", done.folds)
             fold = Fold(number, result.epoch, len(pair[1]), result.metrics)
-            ledger.add(fold, writes=group.is_first)
-        return _summary("finished", ledger.folds)
+            done.add(fold, writes=group.is_first)
+        return _summary("finished", done.folds)
 
 
 def fold_folder(logdir: Path, number: int) -> Path:
@@ -129,7 +129,7 @@ def fold_folder(logdir: Path, number: int) -> Path:
     return logdir / f"fold-{number}"
 
 
-class Ledger:
+class FoldsFile:
     """`folds.json`: which folds are done, with their figures.
 
     Args:

@@ -18,7 +18,7 @@ from trainer.errors import ParamsError, TrainerError
 from trainer.params.params import Params
 from trainer.reporting.charts import line_chart
 from trainer.reporting.page import page
-from trainer.tuning.trial import Trial, trial
+from trainer.tuning.trial import Trial, open_trial
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 100
 FEWEST_STEPS = 30
@@ -75,7 +75,7 @@ def find_learning_rate(
     """
     params = Params.validate_all(params)
     _check_range(lowest, highest, steps)
-    with trial(params, datadir) as tried:
+    with open_trial(params, datadir) as tried:
         rates, losses = _losses(tried, _exponential(lowest, highest, steps))
     smoothed = _smoothed(losses)
     _check_descent(rates, losses, smoothed)
@@ -88,7 +88,7 @@ def find_learning_rate(
     )
 
 
-def drawn(found: LearningRates) -> str:
+def curve_page(found: LearningRates) -> str:
     """Return the curve as an HTML page that any browser opens."""
     title = f"loss over log10 of the learning rate; suggested: {found.suggestion:g}"
     exponents = [math.log10(rate) for rate in found.rates]

@@ -15,8 +15,8 @@ from trainer.machine.seeds import deterministic, set_seeds
 from trainer.metrics.meters import ConfusionMeter
 from trainer.net.classifier import Logits, new_classifier
 from trainer.params.params import Params
-from trainer.run.assembly import batches
-from trainer.run.learner import Learner, ready
+from trainer.run.learner import Learner, prepared_learner
+from trainer.run.plan import batches
 from trainer.run.steps import ClassifierSteps
 
 
@@ -46,11 +46,11 @@ class Trial:
         loss, _ = self.steps.train_step(
             batch.x, batch.y, self.learner.net, self.learner.optim, train_torchmetrics=meter
         )
-        return loss if self.learner.guard.passes(loss) else None
+        return loss if self.learner.guard.accept_step(loss) else None
 
 
 @contextmanager
-def trial(params: Params, datadir: str | Path) -> Iterator[Trial]:
+def open_trial(params: Params, datadir: str | Path) -> Iterator[Trial]:
     """Give a trial of a new classifier, seeded as a run is.
 
     Raises:
@@ -62,7 +62,7 @@ def trial(params: Params, datadir: str | Path) -> Iterator[Trial]:
     net = Logits(model).train()
     with (
         deterministic(on=params.deterministic),
-        ready(params, model, net, Group()) as learner,
+        prepared_learner(params, model, net, Group()) as learner,
     ):
         yield Trial(params, split, learner, ClassifierSteps(params, split.labels))
 

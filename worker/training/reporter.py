@@ -21,17 +21,17 @@ class Reporter(trainer.Observer):
         self._send = send
         self._logdir = logdir
 
-    def on_start(self, started: trainer.Started) -> None:
+    def on_start(self, started: trainer.RunStarted) -> None:
         """The run begins or goes on."""
         self._send("started", **asdict(started))
 
     def on_epoch(self, report: trainer.EpochReport) -> None:
         """An epoch is done; what each test image got stays here."""
-        figures = asdict(replace(report, tested=None))
-        del figures["tested"]
+        figures = asdict(replace(report, test_outputs=None))
+        del figures["test_outputs"]
         self._send("epoch", **figures)
 
-    def on_checkpoint(self, saved: trainer.Saved) -> None:
+    def on_checkpoint(self, saved: trainer.CheckpointSaved) -> None:
         """A checkpoint is on disk."""
         self._send(
             "checkpoint",

@@ -8,7 +8,7 @@ from trainer import (
     EpochReport,
     Observer,
     Params,
-    Started,
+    RunStarted,
     build_classifier,
     fit,
     set_seeds,
@@ -22,7 +22,7 @@ class Turns(Observer):
     def __init__(self) -> None:
         self.is_over = False
 
-    def on_start(self, started: Started) -> None:  # noqa: ARG002 - the face of an observer
+    def on_start(self, started: RunStarted) -> None:  # noqa: ARG002 - the face of an observer
         self.is_over = not your_turn()
 
     def on_epoch(self, report: EpochReport) -> None:  # noqa: ARG002

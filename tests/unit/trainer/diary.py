@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trainer import BatchReport, EpochReport, FitResult, Observer, Saved, Started
+from trainer import BatchReport, CheckpointSaved, EpochReport, FitResult, Observer, RunStarted
 
 
 class Diary(Observer):
@@ -11,7 +11,7 @@ class Diary(Observer):
     def __init__(self) -> None:
         self.pages: list[Any] = []
 
-    def on_start(self, started: Started) -> None:
+    def on_start(self, started: RunStarted) -> None:
         self.pages.append(started)
 
     def on_batch(self, batch: BatchReport) -> None:
@@ -20,7 +20,7 @@ class Diary(Observer):
     def on_epoch(self, report: EpochReport) -> None:
         self.pages.append(report)
 
-    def on_checkpoint(self, saved: Saved) -> None:
+    def on_checkpoint(self, saved: CheckpointSaved) -> None:
         assert saved.path.exists()
         self.pages.append(saved)
 

@@ -5,10 +5,10 @@ import logging
 import pytest
 
 from tests.unit.trainer.diary import Diary
-from trainer import Started
+from trainer import RunStarted
 from trainer.reporting.dispensable import Dispensable
 
-STARTED = Started(2, 0, 200, 100, resumed=False)
+STARTED = RunStarted(2, 0, 200, 100, resumed=False)
 
 
 class Unlucky(Diary):
@@ -18,7 +18,7 @@ class Unlucky(Diary):
         super().__init__()
         self._errors = errors
 
-    def on_start(self, started: Started) -> None:
+    def on_start(self, started: RunStarted) -> None:
         super().on_start(started)
         raise OSError(28, "No space left on device")
 
@@ -48,7 +48,7 @@ def test_other_errors_than_of_the_system_end_the_run() -> None:
     """A mistake in an observer is not passed over."""
 
     class Wrong(Diary):
-        def on_start(self, started: Started) -> None:
+        def on_start(self, started: RunStarted) -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

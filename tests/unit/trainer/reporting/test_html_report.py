@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.unit.trainer.diary import Diary
-from trainer import EpochReport, Observer, Started, fit
+from trainer import EpochReport, Observer, RunStarted, fit
 from trainer.metrics.figures import confident_mistakes
 from trainer.reporting.charts import line_chart
 
@@ -27,7 +27,7 @@ def test_the_report_holds_the_last_evaluation(
     matrix = page.split('id="confusion"')[1].split("</table>")[0]
     counts = [int(number) for number in re.findall(r">(\d+)</td>", matrix)]
     assert sum(counts) == 100
-    tested = diary.of(EpochReport)[-1].tested
+    tested = diary.of(EpochReport)[-1].test_outputs
     first = confident_mistakes(tested.probabilities, tested.labels, 1)[0]
     name = f"{(tested.probabilities[first].max()):.1%}"
     assert name in page.split("<figcaption>")[1]
@@ -46,7 +46,7 @@ def test_probabilities_belong_to_their_images(
     result = fit(
         {**small, "eval_batch_size": 7, "precision": "float32"}, digits, tmp_path, observers=[diary]
     )
-    tested = diary.of(EpochReport)[-1].tested
+    tested = diary.of(EpochReport)[-1].test_outputs
     checkpoint = load_checkpoint(str(result.last))
     split = open_split(checkpoint.params, "test", digits)
     pixels = split.pixels(tested.indices)
@@ -108,7 +108,7 @@ class FullDisk(Observer):
         self._until = until
         self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def on_start(self, started: Started) -> None:
+    def on_start(self, started: RunStarted) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (16, self._before[1]))
 
     def on_epoch(self, report: EpochReport) -> None:

@@ -22,7 +22,7 @@ from trainer.data.dataset import Batches
 from trainer.data.splits import open_split
 from trainer.data.transforms import Transforms
 from trainer.net.fast_elu import quick_elu
-from trainer.net.precision import chosen
+from trainer.net.precision import resolve_precision
 from trainer.run.schedules import Schedules
 from trainer.run.steps import ClassifierSteps
 
@@ -115,8 +115,8 @@ def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) ->
         ({"avx2": True}, "float32"),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
-        assert expected == chosen("auto", "cpu")
-    assert chosen("bfloat16", "cpu") == "bfloat16"
+        assert expected == resolve_precision("auto", "cpu")
+    assert resolve_precision("bfloat16", "cpu") == "bfloat16"
 
 
 def test_float16_without_a_gpu_is_refused() -> None:

@@ -11,11 +11,11 @@ from tests.unit.trainer.diary import Diary
 from trainer import (
     BatchReport,
     CheckpointError,
+    CheckpointSaved,
     DataError,
     EpochReport,
     ParamsError,
-    Saved,
-    Started,
+    RunStarted,
     build_classifier,
     evaluate,
     fit,
@@ -66,7 +66,7 @@ def test_fit_learns_the_digits(digits: Path, small: dict[str, Any], tmp_path: Pa
     result = fit({**small, "num_epochs": 8}, digits, tmp_path, observers=[diary])
     assert (result.status, result.epoch, result.num_epochs) == ("finished", 8, 8)
     assert result.metrics["accuracy"] > 0.75
-    assert Started(8, 0, 200, 100, resumed=False, n_batches=7) == diary.pages[0]
+    assert RunStarted(8, 0, 200, 100, resumed=False, n_batches=7) == diary.pages[0]
     assert list(range(1, 9)) == [report.epoch for report in diary.of(EpochReport)]
     assert len(diary.of(BatchReport)) == 56
     assert result == diary.pages[-1]
@@ -116,7 +116,7 @@ def test_the_best_checkpoint_is_that_of_the_lowest_test_loss(
     best = min(reports, key=lambda one: one.test_loss)
     assert result.best is not None
     assert best.epoch == load_checkpoint(result.best).epoch
-    assert best.epoch == [saved.epoch for saved in diary.of(Saved) if saved.is_best][-1]
+    assert best.epoch == [saved.epoch for saved in diary.of(CheckpointSaved) if saved.is_best][-1]
 
 
 def test_the_schedules_act_together_every_epoch(

@@ -8,7 +8,7 @@ import torch
 
 from trainer import ParamsError, TrainerError, find_batch_size
 from trainer.machine.memory import HostMemory, cgroups_left
-from trainer.tuning.batch_size import Measured, Search
+from trainer.tuning.batch_size import Search, SizeMeasurement
 
 MB = 10**6
 
@@ -54,12 +54,12 @@ def test_what_would_not_fit_is_never_tried() -> None:
     """The next size's memory is predicted from the last one's growth, and not by failing."""
     tried = []
 
-    def measure(size: int) -> Measured:
+    def measure(size: int) -> SizeMeasurement:
         tried.append(size)
-        return Measured(size, 1.0, 100 * MB, (100 + 3 * size) * MB)
+        return SizeMeasurement(size, 1.0, 100 * MB, (100 + 3 * size) * MB)
 
     search = Search(measure, 400 * MB)
-    assert not search.go([2, 4, 8, 16, 32, 64, 128, 256])
+    assert not search.try_sizes([2, 4, 8, 16, 32, 64, 128, 256])
     assert tried == [2, 2, 4, 8, 16, 32, 64]
     assert search.predicted(128) > 400 * MB
     assert search.refused_bytes == search.predicted(128)
@@ -68,11 +68,11 @@ def test_what_would_not_fit_is_never_tried() -> None:
 def test_what_takes_more_than_was_predicted_is_told_as_measured() -> None:
     """A size that goes beyond the budget against the prediction ends the search, with its peak."""
 
-    def measure(size: int) -> Measured:
-        return Measured(size, 1.0, 100 * MB, (450 if size == 8 else 110) * MB)
+    def measure(size: int) -> SizeMeasurement:
+        return SizeMeasurement(size, 1.0, 100 * MB, (450 if size == 8 else 110) * MB)
 
     search = Search(measure, 400 * MB)
-    assert not search.go([4, 8, 16])
+    assert not search.try_sizes([4, 8, 16])
     assert [one.batch_size for one in search.measured] == [4]
     assert search.predicted(8) < 400 * MB
     assert search.refused_bytes == 450 * MB
@@ -81,13 +81,13 @@ def test_what_takes_more_than_was_predicted_is_told_as_measured() -> None:
 def test_a_gpu_that_is_full_ends_the_search() -> None:
     """Where memory can be refused, a size that is refused is one that does not fit."""
 
-    def measure(size: int) -> Measured:
+    def measure(size: int) -> SizeMeasurement:
         if size > 8:
             raise torch.OutOfMemoryError
-        return Measured(size, 1.0, 0, 0)
+        return SizeMeasurement(size, 1.0, 0, 0)
 
     search = Search(measure, 400 * MB)
-    assert not search.go([4, 8, 16, 32])
+    assert not search.try_sizes([4, 8, 16, 32])
     assert [one.batch_size for one in search.measured] == [4, 8]
 
 

@@ -18,7 +18,7 @@ from trainer import (
     EpochReport,
     Params,
     ParamsError,
-    Started,
+    RunStarted,
     cross_validate,
     load_checkpoint,
 )
@@ -54,7 +54,9 @@ def test_every_fold_is_a_new_model_and_the_file_has_the_figures(
     diary = Diary()
     result = cross_validate(small, digits, tmp_path, 3, observers=[diary])
     assert (result.status, [fold.number for fold in result.folds]) == ("finished", [1, 2, 3])
-    assert [(one.n_train, one.n_test) for one in diary.of(Started)] == [(133, 67)] * 2 + [(134, 66)]
+    assert [(one.n_train, one.n_test) for one in diary.of(RunStarted)] == [(133, 67)] * 2 + [
+        (134, 66)
+    ]
     assert [one.epoch for one in diary.of(EpochReport)] == [1, 2] * 3
     first = [one.loss for one in diary.of(BatchReport) if (one.epoch, one.batch) == (0, 0)]
     assert first == pytest.approx([2.4] * 3, abs=0.4)  # of a net that knows nothing yet
@@ -93,7 +95,7 @@ def test_a_stopped_cross_validation_goes_on_with_what_is_not_done(
     assert (stopped.status, len(stopped.folds), stopped.std) == ("stopped", 1, {})
     resumed = cross_validate(small, digits, tmp_path / "cut", 3, observers=[second], resume=True)
     assert resumed == expected
-    assert [one.resumed for one in second.of(Started)] == [True, False]  # of folds 2 and 3
+    assert [one.resumed for one in second.of(RunStarted)] == [True, False]  # of folds 2 and 3
     losses = [[page.loss for page in diary.of(BatchReport)] for diary in (whole, first, second)]
     assert losses[0] == losses[1] + losses[2]
     again = cross_validate(small, digits, tmp_path / "cut", 3, resume=True)
@@ -123,7 +125,7 @@ def test_a_new_cross_validation_resumes_nothing_of_an_earlier_one(
     cross_validate(params, digits, tmp_path, 2, should_stop=lambda: True)
     diary = Diary()
     cross_validate(params, digits, tmp_path, 2, observers=[diary], resume=True)
-    assert [one.resumed for one in diary.of(Started)] == [True, False]
+    assert [one.resumed for one in diary.of(RunStarted)] == [True, False]
     assert (tmp_path / "fold-2" / "checkpoints.1").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.trainer.diary import Diary
 from trainer import BatchReport, DataError, ParamsError, TrainerError, find_learning_rate, fit
-from trainer.tuning.learning_rate import drawn
+from trainer.tuning.learning_rate import curve_page
 
 
 def test_the_suggested_learning_rate_learns_and_far_lower_ones_do_not(
@@ -105,7 +105,7 @@ def test_a_wrong_range_is_refused(
 def test_the_chart_has_the_curve_and_the_suggestion(digits: Path, small: dict[str, Any]) -> None:
     """The page holds both lines and, as a dot, the suggestion."""
     found = find_learning_rate(small, digits)
-    page = drawn(found)
+    page = curve_page(found)
     assert page.startswith("<!DOCTYPE html>")
     assert page.count("<polyline") == 2
     assert page.count("<circle") == 1

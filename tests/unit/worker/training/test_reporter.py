@@ -28,7 +28,9 @@ def test_an_epoch_is_told_as_plain_figures() -> None:
         learning_rate=0.1,
         images_per_s=100.0,
         seconds=1.0,
-        tested=observers.Tested(torch.zeros(1, 2), torch.zeros(1), torch.zeros(1), ("a", "b")),
+        test_outputs=observers.TestOutputs(
+            torch.zeros(1, 2), torch.zeros(1), torch.zeros(1), ("a", "b")
+        ),
     )
     Reporter(send, Path("logs")).on_epoch(report)
     (message,) = told

@@ -24,9 +24,9 @@ from trainer.params.params import Params
 from trainer.reporting.dispensable import Dispensable
 from trainer.reporting.html_report import Report
 from trainer.reporting.tensorboard import Board
-from trainer.run.best_value import Watch
-from trainer.run.learner import Learner, ready
-from trainer.run.loop import go
+from trainer.run.best_value import BestValue
+from trainer.run.learner import Learner, prepared_learner
+from trainer.run.loop import train_loop
 from trainer.run.schedules import Schedules
 from trainer.run.state import Run, restore
 from trainer.run.steps import TestStep, TrainStep
@@ -40,11 +40,11 @@ class Steps:
 
     train: TrainStep
     test: TestStep
-    passed_on: dict[str, Any]
+    step_kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Assembly:
+class RunPlan:
     """What a run is made from, and the making of it."""
 
     params: Params
@@ -53,7 +53,7 @@ class Assembly:
     train_split: Split
     test_split: Split
 
-    def go(
+    def run(
         self,
         model: nn.Module,
         net: nn.Module,
@@ -75,10 +75,10 @@ class Assembly:
         """
         with ExitStack() as stack:
             stack.enter_context(deterministic(on=self.params.deterministic))
-            learner = stack.enter_context(ready(self.params, model, net, self.group))
+            learner = stack.enter_context(prepared_learner(self.params, model, net, self.group))
             run = self._run(learner, steps, observers, should_stop, stack)
             _continue(run, resume=resume or is_restarted())
-            result = go(run)
+            result = train_loop(run)
         if result.status == "stopped":
             logger.warning("stopped; saved %s; go on with resume=True or --resume", result.last)
         return result
@@ -101,8 +101,8 @@ class Assembly:
             schedules=Schedules(params, learner.optim),
             guard=learner.guard,
             ema=self._ema(learner, stack),
-            best=Watch(params.best_metric, "best_metric"),
-            stopping=Watch(
+            best=BestValue(params.best_metric, "best_metric"),
+            stopping=BestValue(
                 params.early_stopping_metric,
                 "early_stopping_metric",
                 params.early_stopping_patience,
@@ -117,7 +117,7 @@ class Assembly:
             observers=self._observers(learner.model, observers, stack),
             should_stop=should_stop,
             group=self.group,
-            passed_on=steps.passed_on,
+            step_kwargs=steps.step_kwargs,
         )
 
     def _ema(self, learner: Learner, stack: ExitStack) -> Ema | None:
