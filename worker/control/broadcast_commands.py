@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from worker.errors import WorkerError
-from worker.images.deployment import Deployed, Deployment, Order
+from worker.images.deployment import Deployment
+from worker.images.deployment_record import Order
 from worker.messages.commands import Command, ReloadCheckpoint, Rollback, Status, StopTraining
 from worker.messages.events import EventPublisher
 from worker.training.jobs import Job, Ledger
@@ -70,12 +71,12 @@ class BroadcastCommands:
         """
         key = self._events.worker
         try:
-            model = await self._deployment.follow()
+            model = await self._deployment.catch_up()
         except WorkerError as error:
             await self._events.publish("reload-failed", key=key, reason=str(error))
         else:
             if model is not None:
-                await self._events.publish("reloaded", key=key, **_about(model))
+                await self._events.publish("reloaded", key=key, **model.as_event())
 
     def _is_first(self, command: Command) -> bool:
         key = (command.command, command.id)
@@ -94,7 +95,7 @@ class BroadcastCommands:
         except WorkerError as error:
             await self._tell("reload-failed", command, reason=str(error))
         else:
-            await self._tell("reloaded", command, **_about(model))
+            await self._tell("reloaded", command, **model.as_event())
 
     async def _rollback(self, command: Rollback, order: Order) -> None:
         try:
@@ -102,7 +103,7 @@ class BroadcastCommands:
         except WorkerError as error:
             await self._tell("reload-failed", command, reason=str(error))
         else:
-            await self._tell("rolled-back", command, **_about(model))
+            await self._tell("rolled-back", command, **model.as_event())
 
     async def _tell_status(self, command: Status) -> None:
         model = self._deployment.current
@@ -110,7 +111,7 @@ class BroadcastCommands:
         await self._tell(
             "status",
             command,
-            **(_about(model) if model else {"model": None, "checkpoint": None}),
+            **(model.as_event() if model else {"model": None, "checkpoint": None}),
             jobs=[_summary(job) for job in _most_relevant(jobs)],
             partitions=sorted(self._partitions()),
             versions=dict(self._versions),
@@ -118,11 +119,6 @@ class BroadcastCommands:
 
     async def _tell(self, event: str, command: Command, **fields: Any) -> None:
         await self._events.publish(event, key=self._events.worker, id=command.id, **fields)
-
-
-def _about(model: Deployed) -> dict[str, Any]:
-    name = {"job": model.job, "epoch": model.epoch, "sha256": model.sha256}
-    return {"model": name, "checkpoint": model.checkpoint}
 
 
 def _summary(job: Job) -> dict[str, Any]:

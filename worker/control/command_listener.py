@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from worker.backoff import Backoff
 from worker.errors import BadCommand
-from worker.images.deployment import Order
+from worker.images.deployment_record import Order
 from worker.kafka.broker import Broker
 from worker.messages.commands import Command, message_id, parse_command
 

@@ -7,48 +7,22 @@ copy, which stays what it is when the job writes a better checkpoint over it.
 """
 
 import asyncio
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 import trainer
 from worker.errors import BadCommand, WorkerError
+from worker.images.deployment_record import DeployedModel, DeploymentRecord, Order, RecordFile
 from worker.images.kept_checkpoints import KeptCheckpoints
 from worker.images.predictor import Predictor
 
 if TYPE_CHECKING:
     from worker.images.model import Model
 
-__all__ = ["Deployed", "Deployment", "Order"]
+__all__ = ["Deployment", "ServingState"]
 
-State = Literal["restoring", "waiting", "serving", "failed"]
-Order = tuple[int, int]
-"""A command's place among all commands: its record's timestamp in ms, then its offset."""
-
-
-class Deployed(BaseModel):
-    """A checkpoint that is served; `checkpoint` is its path in the log directory."""
-
-    model_config = ConfigDict(frozen=True)
-
-    job: str
-    checkpoint: str
-    epoch: int
-    sha256: str
-
-
-class Record(BaseModel):
-    """What `deployed.json` holds."""
-
-    model_config = ConfigDict(frozen=True)
-
-    current: Deployed
-    previous: Deployed | None = None
-    order: Order
+ServingState = Literal["restoring", "waiting", "serving", "failed"]
 
 
 class Deployment:
@@ -57,19 +31,26 @@ class Deployment:
     def __init__(
         self, logdir: Path, predictor: Predictor, load: "Callable[[Path, str], Model]"
     ) -> None:
-        """Take the log directory, the predictor to feed, and how a checkpoint becomes a model."""
+        """Prepare to deploy.
+
+        Args:
+            logdir: the log directory that the workers share.
+            predictor: gets the models.
+            load: makes a model of a checkpoint's path and its job's name.
+        """
         self._logdir = logdir.resolve()
         self._predictor = predictor
         self._load = load
+        self._file = RecordFile(self._logdir)
         self._kept = KeptCheckpoints(self._logdir)
         self._one_at_a_time = asyncio.Lock()
         self._order: Order | None = None
         """The record's place in the order when this worker last did what it says, or tried."""
-        self.current: Deployed | None = None
-        self.state: State = "restoring"
+        self.current: DeployedModel | None = None
+        self.state: ServingState = "restoring"
         """"waiting": nothing was ever deployed; "failed": what is deployed could not be served."""
 
-    async def follow(self) -> Deployed | None:
+    async def catch_up(self) -> DeployedModel | None:
         """Serve what the record says where this worker does not yet, and return it.
 
         A worker does so at its start, and now and then: a command may be too early for it to hear
@@ -79,19 +60,25 @@ class Deployment:
             WorkerError: the record or its checkpoint is damaged, and how.
         """
         async with self._one_at_a_time:
-            if self.state == "restoring":
-                self.state = "failed"
-            record = await asyncio.to_thread(self._read)
-            if record is None:
-                self.state = "waiting"
-                return None
-            if self._order is not None and record.order <= self._order:
-                return None
-            return await self._serve_record(record)
+            try:
+                return await self._serve_newer_record()
+            except WorkerError:
+                if self.state == "restoring":
+                    self.state = "failed"
+                raise
+
+    async def _serve_newer_record(self) -> DeployedModel | None:
+        record = await asyncio.to_thread(self._file.read)
+        if record is None:
+            self.state = "waiting"
+            return None
+        if self._order is not None and record.order <= self._order:
+            return None
+        return await self._serve_record(record)
 
     async def reload(
         self, checkpoint: str, *, job: str | None, order: Order, force: bool = False
-    ) -> Deployed:
+    ) -> DeployedModel:
         """Serve a checkpoint, given by its path in the log directory.
 
         Args:
@@ -104,31 +91,31 @@ class Deployment:
             BadCommand: it cannot be served, and why; the old model goes on.
         """
         async with self._one_at_a_time:
-            record = await asyncio.to_thread(self._read)
+            record = await asyncio.to_thread(self._file.read)
             if record is not None and record.order >= order:  # another worker was faster
                 return await self._serve_record(record)
             path = self._inside(checkpoint)
             model = await self._load_model(path, job or Path(checkpoint).parts[0])
             if not force:
                 self._check_form(checkpoint, model)
-            await asyncio.to_thread(self._kept.keep, path, model.name.sha256)
+            await asyncio.to_thread(self._kept.keep, path, model.id.sha256)
             return await self._deploy(model, checkpoint, order)
 
-    async def rollback(self, *, order: Order) -> Deployed:
+    async def rollback(self, *, order: Order) -> DeployedModel:
         """Serve the checkpoint that was served before the current one.
 
         Raises:
             BadCommand: there is none, or it cannot be served any more; the old model goes on.
         """
         async with self._one_at_a_time:
-            record = await asyncio.to_thread(self._read)
+            record = await asyncio.to_thread(self._file.read)
             if record is not None and record.order >= order:  # another worker was faster
                 return await self._serve_record(record)
             if record is None or record.previous is None:
                 raise BadCommand(
                     "there is no earlier model to go back to; deploy one with reload-checkpoint"
                 )
-            model = await self._loaded(record.previous)
+            model = await self._load_deployed(record.previous)
             return await self._deploy(model, record.previous.checkpoint, order)
 
     def problem(self) -> str | None:
@@ -141,22 +128,22 @@ class Deployment:
         """Return 1 under the sha256 of what is served."""
         return {self.current.sha256: 1.0} if self.current else {}
 
-    async def _serve_record(self, record: Record) -> Deployed:
+    async def _serve_record(self, record: DeploymentRecord) -> DeployedModel:
         if self.current == record.current:
             self._order = record.order
             return record.current
         self._order = record.order  # also when it fails: it is not tried again every few seconds
-        return self._serve(await self._loaded(record.current), record.current.checkpoint)
+        return self._serve(await self._load_deployed(record.current), record.current.checkpoint)
 
-    async def _deploy(self, model: "Model", checkpoint: str, order: Order) -> Deployed:
-        deployed = _deployed(model, checkpoint)
+    async def _deploy(self, model: "Model", checkpoint: str, order: Order) -> DeployedModel:
+        deployed = DeployedModel.of(model.id, checkpoint)
         record = await asyncio.to_thread(self._record, deployed, order)
         if record.current != deployed:
             return await self._serve_record(record)
         self._order = order
         return self._serve(model, checkpoint)
 
-    async def _loaded(self, deployed: Deployed) -> "Model":
+    async def _load_deployed(self, deployed: DeployedModel) -> "Model":
         """Return the model that was deployed, also when its checkpoint was written over since."""
         original = self._inside(deployed.checkpoint)
         path = await asyncio.to_thread(self._kept.find, deployed.sha256, original)
@@ -168,20 +155,29 @@ class Deployment:
         except trainer.CheckpointError as error:
             raise BadCommand(str(error)) from error
 
-    def _serve(self, model: "Model", checkpoint: str) -> Deployed:
+    def _serve(self, model: "Model", checkpoint: str) -> DeployedModel:
         self._predictor.swap(model)
         self.state = "serving"
-        self.current = _deployed(model, checkpoint)
+        self.current = DeployedModel.of(model.id, checkpoint)
         return self.current
 
     def _check_form(self, checkpoint: str, model: "Model") -> None:
         """Refuse a model whose predictions mean something else to those who read them."""
-        if self.current is None or model.form == (served := self._predictor.model.form):
+        if self.current is None:
+            return
+        served = self._predictor.model.form
+        if model.form == served:
             return
         raise BadCommand(
             f"checkpoint {checkpoint!r} is for {model.form}, and what is served is for {served}; "
             'to serve it all the same, send reload-checkpoint with "force": true'
         )
+
+    def _record(self, deployed: DeployedModel, order: Order) -> DeploymentRecord:
+        with self._file.locked():
+            record = self._file.write(deployed, order)
+            self._kept.drop_all_but(record.sha256s)
+            return record
 
     def _inside(self, checkpoint: str) -> Path:
         path = (self._logdir / checkpoint).resolve()
@@ -191,43 +187,3 @@ class Deployment:
                 "give a path in it, such as JOB/checkpoints/best.pt"
             )
         return path
-
-    @property
-    def _path(self) -> Path:
-        return self._logdir / "deployed.json"
-
-    def _read(self) -> Record | None:
-        try:
-            return Record.model_validate_json(self._path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise WorkerError(
-                f"{self._path}: is damaged ({error.error_count()} errors); "
-                "delete it and deploy a checkpoint with reload-checkpoint"
-            ) from error
-
-    def _record(self, deployed: Deployed, order: Order) -> Record:
-        """Write what is deployed, unless another worker was faster; return what holds."""
-        with self._locked():
-            record = self._read()
-            if record is not None and record.order >= order:
-                return record
-            previous = record.current if record else None
-            new = Record(current=deployed, previous=previous, order=order)
-            trainer.write_durably(self._path, new.model_dump_json(indent=1).encode())
-            in_use = {one.sha256 for one in (new.current, new.previous) if one}
-            self._kept.drop_all_but(in_use)
-            return new
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._logdir.mkdir(parents=True, exist_ok=True)
-        with (self._logdir / "deployed.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-
-def _deployed(model: "Model", checkpoint: str) -> Deployed:
-    name = model.name
-    return Deployed(job=name.job, checkpoint=checkpoint, epoch=name.epoch, sha256=name.sha256)

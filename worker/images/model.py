@@ -13,23 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 import trainer
+from worker.images.model_id import ModelId
 
-__all__ = ["Model", "ModelName", "load_model"]
+__all__ = ["Model", "load_model"]
 
 Pixels = NDArray[np.uint8]
 GREY = 2
 MOST_NAMED = 12
 """Classes in an error message."""
 WARM_UP_SIZES = (1, 64)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelName:
-    """Which model made a prediction."""
-
-    job: str
-    epoch: int
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +47,8 @@ class Form:
 class Model:
     """A classifier that serves; several threads may call it at a time."""
 
-    def __init__(self, name: ModelName, checkpoint: trainer.Checkpoint) -> None:
-        self.name = name
+    def __init__(self, model_id: ModelId, checkpoint: trainer.Checkpoint) -> None:
+        self.id = model_id
         self.class_names = list(checkpoint.class_names)
         params = checkpoint.params
         self.height, self.width = params.image_height, params.image_width
@@ -115,7 +107,7 @@ def load_model(path: Path, job: str, *, threads: int | None = None) -> Model:
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = trainer.load_checkpoint(path)
-    model = Model(ModelName(job, checkpoint.epoch, checkpoint.sha256), checkpoint)
+    model = Model(ModelId(job, checkpoint.epoch, checkpoint.sha256), checkpoint)
     random = np.random.default_rng(0)
     for size in WARM_UP_SIZES:
         image = random.integers(0, 256, (model.height, model.width), np.uint8)

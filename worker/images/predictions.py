@@ -34,7 +34,7 @@ def predictions(
     """
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
     confidences = np.take_along_axis(scores, order, axis=1).tolist()
-    name = asdict(model.name)
+    name = asdict(model.id)
     labels = model.class_names
     for (record, image_id), indices, likely in zip(
         sources, order.tolist(), confidences, strict=True

@@ -11,7 +11,7 @@ from tests.integration.training.rooms import until
 from tests.stream_client import StreamClient
 from worker.backoff import Backoff
 from worker.control.command_listener import CommandListener
-from worker.images.deployment import Order
+from worker.images.deployment_record import Order
 from worker.kafka.broker import Broker
 from worker.kafka.connection import Connection
 from worker.messages.commands import Command

@@ -46,7 +46,7 @@ class Worker:
         if path.name == "broken.pt":
             raise trainer.CheckpointError("broken.pt is cut short")
         return SimpleNamespace(
-            name=SimpleNamespace(job=job, epoch=4, sha256=sha256(path.read_bytes()).hexdigest()),
+            id=SimpleNamespace(job=job, epoch=4, sha256=sha256(path.read_bytes()).hexdigest()),
             form="ten classes",
         )
 

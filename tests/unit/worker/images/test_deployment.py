@@ -12,32 +12,26 @@ import pytest
 import trainer
 from worker.errors import BadCommand, WorkerError
 from worker.images.deployment import Deployment
+from worker.images.model_id import ModelId
 from worker.images.predictor import Predictor
-
-
-@dataclass(frozen=True)
-class Name:
-    job: str
-    epoch: int
-    sha256: str
 
 
 @dataclass(frozen=True)
 class StandIn:
     """A model that is only a name and a form: those of job c have another one."""
 
-    name: Name
+    id: ModelId
 
     @property
     def form(self) -> str:
-        return "three classes" if self.name.job == "c" else "two classes"
+        return "three classes" if self.id.job == "c" else "two classes"
 
 
 def load(path: Path, job: str) -> Any:
     if not path.exists():
         raise trainer.CheckpointError(f"{path.name}: there is no such file")
     content = path.read_bytes()
-    return StandIn(Name(job, int(content), hashlib.sha256(content).hexdigest()))
+    return StandIn(ModelId(job, int(content), hashlib.sha256(content).hexdigest()))
 
 
 class Worker:
@@ -53,7 +47,7 @@ class Worker:
 
     @property
     def epoch(self) -> int:
-        return self.predictor.model.name.epoch
+        return self.predictor.model.id.epoch
 
 
 @pytest.fixture
@@ -76,7 +70,7 @@ async def test_a_worker_that_starts_takes_the_deployed_model(logdir: Path) -> No
     """What is deployed survives a restart."""
     await Worker(logdir).deployment.reload("b/3.pt", job=None, order=(1, 0))
     worker = Worker(logdir)
-    deployed = await worker.deployment.follow()
+    deployed = await worker.deployment.catch_up()
     assert deployed is not None
     assert (deployed.job, deployed.checkpoint, worker.epoch) == ("b", "b/3.pt", 3)
 
@@ -87,11 +81,11 @@ async def test_a_worker_that_missed_a_command_catches_up(logdir: Path) -> None:
     for worker in (told, missed):
         await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
     await told.deployment.reload("b/3.pt", job=None, order=(2, 1))
-    followed = await missed.deployment.follow()
+    followed = await missed.deployment.catch_up()
     assert followed is not None
     assert (followed.job, missed.epoch) == ("b", 3)
-    assert await missed.deployment.follow() is None
-    assert await told.deployment.follow() is None
+    assert await missed.deployment.catch_up() is None
+    assert await told.deployment.catch_up() is None
 
 
 async def test_a_record_that_cannot_be_served_is_tried_once(logdir: Path) -> None:
@@ -101,8 +95,8 @@ async def test_a_record_that_cannot_be_served_is_tried_once(logdir: Path) -> Non
         path.unlink()
     worker = Worker(logdir)
     with pytest.raises(BadCommand, match="no such file"):
-        await worker.deployment.follow()
-    assert await worker.deployment.follow() is None
+        await worker.deployment.catch_up()
+    assert await worker.deployment.catch_up() is None
     assert worker.deployment.state == "failed"
 
 
@@ -111,7 +105,7 @@ async def test_what_is_deployed_stays_when_its_file_is_written_over(logdir: Path
     worker, later = Worker(logdir), Worker(logdir)
     await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
     (logdir / "a" / "1.pt").write_text("7")
-    await later.deployment.follow()
+    await later.deployment.catch_up()
     assert later.epoch == 1
     await worker.deployment.reload("a/1.pt", job=None, order=(2, 1))
     (logdir / "a" / "1.pt").unlink()
@@ -151,7 +145,7 @@ async def test_a_file_that_changes_while_it_is_deployed_is_refused(logdir: Path)
     worker = Worker(logdir, load_what_changes)
     with pytest.raises(BadCommand, match=r"1\.pt: was written over .* send the command again"):
         await worker.deployment.reload("a/1.pt", job=None, order=(1, 0))
-    assert await Worker(logdir).deployment.follow() is None
+    assert await Worker(logdir).deployment.catch_up() is None
 
 
 async def test_only_the_copies_in_use_are_kept(logdir: Path) -> None:
@@ -169,7 +163,7 @@ async def test_only_the_copies_in_use_are_kept(logdir: Path) -> None:
 async def test_a_first_start_has_nothing_to_take(logdir: Path) -> None:
     """Without a record there is no model, and images wait."""
     worker = Worker(logdir)
-    assert await worker.deployment.follow() is None
+    assert await worker.deployment.catch_up() is None
     with pytest.raises(WorkerError, match="before there is a model"):
         _ = worker.predictor.model
 
@@ -202,7 +196,7 @@ async def test_every_worker_ends_with_the_last_command(logdir: Path) -> None:
         await worker.deployment.rollback(order=(3, 2))
         assert worker.epoch == 1
     late = Worker(logdir)
-    await late.deployment.follow()
+    await late.deployment.catch_up()
     assert late.epoch == 1
 
 
@@ -227,7 +221,7 @@ async def test_a_bad_checkpoint_leaves_the_old_model(logdir: Path) -> None:
     with pytest.raises(BadCommand, match="no such file"):
         await worker.deployment.reload("a/9.pt", job=None, order=(2, 1))
     restarted = Worker(logdir)
-    await restarted.deployment.follow()
+    await restarted.deployment.catch_up()
     assert (worker.epoch, restarted.epoch) == (1, 1)
 
 
@@ -239,15 +233,15 @@ async def test_another_form_is_served_only_when_it_is_forced(logdir: Path) -> No
         await worker.deployment.reload("c/4.pt", job=None, order=(2, 1))
     assert worker.epoch == 1
     await worker.deployment.reload("c/4.pt", job=None, order=(3, 2), force=True)
-    await later.deployment.follow()
+    await later.deployment.catch_up()
     assert (worker.epoch, later.epoch) == (4, 4)
     await worker.deployment.rollback(order=(4, 3))
-    await later.deployment.follow()
+    await later.deployment.catch_up()
     assert (worker.epoch, later.epoch) == (1, 1)
 
 
 async def test_a_damaged_record_is_named(logdir: Path) -> None:
     """The error has the file's name and what to do."""
     (logdir / "deployed.json").write_text("{}")
-    with pytest.raises(WorkerError, match=r"deployed\.json: is damaged"):
-        await Worker(logdir).deployment.follow()
+    with pytest.raises(WorkerError, match=r"deployed\.json is damaged"):
+        await Worker(logdir).deployment.catch_up()

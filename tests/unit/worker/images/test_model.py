@@ -56,8 +56,8 @@ def test_what_is_served_agrees_with_the_checkpoint(
 def test_a_model_knows_its_name_and_classes(checkpoint: Path) -> None:
     """Every prediction tells which model made it."""
     model = load_model(checkpoint, "job")
-    assert (model.name.job, model.name.epoch) == ("job", 2)
-    assert model.name.sha256 == trainer.load_checkpoint(checkpoint).sha256
+    assert (model.id.job, model.id.epoch) == ("job", 2)
+    assert model.id.sha256 == trainer.load_checkpoint(checkpoint).sha256
     assert model.class_names == [str(digit) for digit in range(10)]
 
 

@@ -16,7 +16,7 @@ from prometheus_client import generate_latest
 
 from worker.errors import BrokerError
 from worker.images.metrics import ServingMetrics
-from worker.images.model import ModelName
+from worker.images.model_id import ModelId
 from worker.images.pipeline import Pipeline
 from worker.images.predictor import Predictor
 from worker.images.settings import ServingSettings
@@ -30,7 +30,7 @@ TOPICS = Topics("images", "predictions", "control", "events", "dead-letters")
 class Model:
     """Sees in every image the class of its first pixel."""
 
-    name = ModelName("job", 3, "abc")
+    id = ModelId("job", 3, "abc")
     class_names = ("zero", "one", "two")
 
     def __init__(self) -> None:
