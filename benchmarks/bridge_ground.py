@@ -22,7 +22,7 @@ from google.cloud.pubsub_v1.types import FlowControl
 from google.pubsub_v1 import types
 
 from benchmarks.bridge_arrivals import Arrivals
-from tests.worker_process import ROOT
+from benchmarks.settings import ROOT
 from worker.bridge.routes import Route
 
 PROJECT = "my-project"

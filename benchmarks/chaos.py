@@ -10,20 +10,19 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.bench import Benchmark
 from benchmarks.settings import setting
-from tests.acceptance.chaos.faults import IN_FLIGHT, Verdict, keep_alive, kills, ordeal
-from tests.acceptance.chaos.models import read_images, train_models
-from tests.brokers import RealKafka, real_kafka
-from tests.deployment import Deployment
+from worker.testing.brokers import RealKafka
+from worker.testing.chaos.ordeal import IN_FLIGHT, Faults, Verdict, keep_alive, kills, ordeal
+from worker.testing.deployment import LocalDeployment
+from worker.testing.digits import write_digits
+from worker.testing.labelled_images import LabelledImages
+from worker.testing.models import train_models
 
 PER_S = 500.0
 N_WORKERS = 3
-
-Faults = Callable[[Deployment], object]
 
 
 def measure(bench: Benchmark) -> None:
@@ -31,9 +30,10 @@ def measure(bench: Benchmark) -> None:
     n_kills, n_stops = setting("KILLS", 100), setting("STOPS", 2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        write_digits(folder / "data", 1000, 200)
         train_models(folder)
-        images = read_images(folder)
-        with real_kafka(folder) as kafka:
+        images = LabelledImages.read(folder / "data" / "test").images
+        with RealKafka(folder) as kafka:
             ordeals: dict[str, Faults] = {
                 f"{n_kills} kills": kills(n_kills, (0.0, 8.0), seed=100),
                 f"{n_stops} broker stops": broker_stops(kafka, n_stops, setting("SECONDS", 30)),
@@ -44,7 +44,7 @@ def measure(bench: Benchmark) -> None:
             for what, faults in ordeals.items():
                 root = folder / what.replace(" ", "-")
                 shutil.copytree(folder / "logs", root / "logs")
-                with Deployment(root, kafka.bootstrap) as deployment:
+                with LocalDeployment(root, kafka.bootstrap) as deployment:
                     verdicts[what] = ordeal(
                         deployment, images, per_s=PER_S, n_workers=N_WORKERS, faults=faults
                     )
@@ -74,7 +74,7 @@ def report(bench: Benchmark, verdicts: dict[str, Verdict], n_kills: int) -> None
 def broker_stops(kafka: RealKafka, count: int, seconds: float) -> Faults:
     """Stop the broker and start it again, so many times; workers that end are started again."""
 
-    def faults(deployment: Deployment) -> None:
+    def faults(deployment: LocalDeployment) -> None:
         for _ in range(count):
             time.sleep(3.0)
             kafka.stop()
@@ -85,7 +85,7 @@ def broker_stops(kafka: RealKafka, count: int, seconds: float) -> Faults:
     return faults
 
 
-def supervise(deployment: Deployment, seconds: float) -> None:
+def supervise(deployment: LocalDeployment, seconds: float) -> None:
     """Start again whatever ends, for so long."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -96,7 +96,7 @@ def supervise(deployment: Deployment, seconds: float) -> None:
 def comes_and_goes(count: int) -> Faults:
     """Have one more worker come and go, so many times."""
 
-    def faults(deployment: Deployment) -> None:
+    def faults(deployment: LocalDeployment) -> None:
         extra = deployment.start_worker()
         for _ in range(count - 1):
             extra.terminate()
@@ -109,7 +109,7 @@ def comes_and_goes(count: int) -> Faults:
 def terminations(count: int) -> Faults:
     """End one worker after the other with SIGTERM, and start it again, so many times."""
 
-    def faults(deployment: Deployment) -> None:
+    def faults(deployment: LocalDeployment) -> None:
         for number in range(count):
             time.sleep(1.0)
             worker = deployment.workers[number % len(deployment.workers)]

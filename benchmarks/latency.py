@@ -30,8 +30,8 @@ from benchmarks.stage import (
     stage,
     steady_rate,
 )
-from tests.acceptance.chaos.account import reader
-from tests.stream_client import StreamClient
+from worker.testing.stream_client import StreamClient
+from worker.testing.topic_reader import lone_consumer
 
 PER_S = 200.0
 SECONDS, ROUNDS, N_BURST = 15, 3, 20_000
@@ -56,7 +56,7 @@ class Client:
     def __post_init__(self) -> None:
         bootstrap = {"bootstrap.servers": self.here.kafka.bootstrap}
         self.producer = Producer({**bootstrap, "linger.ms": 0, "acks": "all"})
-        self.consumer: Consumer = reader(self.here.kafka.bootstrap)
+        self.consumer: Consumer = lone_consumer(self.here.kafka.bootstrap)
         places = [TopicPartition(self.answers, number, 0) for number in range(PARTITIONS)]
         self.consumer.assign(places)
 

@@ -28,7 +28,7 @@ from benchmarks.stage import (
     Stage,
     stage,
 )
-from tests.acceptance.chaos.models import Images
+from worker.testing.chaos.image_load import Pixels
 
 QUIX = "quixstreams==3.28.1"
 N_IMAGES, ROUNDS = 20_000, 3
@@ -159,5 +159,5 @@ def report_agreement(bench: Benchmark, here: Stage, run: Run) -> None:
 
 def float32_scores(here: Stage) -> Any:
     """Return NxC probabilities of the stage's images in float32."""
-    images: Images = here.images
+    images: Pixels = here.images
     return PlainModel(here.checkpoint).scores(list(images))

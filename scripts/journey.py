@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import click
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scripts.local_worker import LocalWorker
-from scripts.stream import Answers, Images, Json, Stream, TooSlowError
+from worker.testing.labelled_images import LabelledImages
+from worker.testing.stream_client import Answers, StreamClient
+from worker.testing.topic_reader import Json
+from worker.testing.worker_process import WorkerProcess
 
 N_TRAIN, N_TEST = 4000, 1000
 N_WAITING = 200
@@ -56,30 +57,19 @@ class Result:
         return found
 
 
-@dataclass(frozen=True)
-class Digits:
-    """Labelled images as `info.csv` lists them: (N, 28, 28), uint8."""
-
-    images: Images
-    labels: list[str]
-
-    @classmethod
-    def read(cls, folder: Path) -> Digits:
-        """Read the images that a folder lists."""
-        with (folder / "info.csv").open(newline="", encoding="utf-8") as table:
-            rows = list(csv.DictReader(table))
-        images = [cv2.imread(str(folder / row["files"]), cv2.IMREAD_GRAYSCALE) for row in rows]
-        return cls(np.array(images, np.uint8), [row["type"] for row in rows])
+class TrainingEndedError(Exception):
+    """The training came to an end without a model that is served."""
 
 
 class Journey:
     """The steps of the demo, in the order in which they happen."""
 
-    def __init__(self, worker: LocalWorker, stream: Stream, epochs: int) -> None:
+    def __init__(self, worker: WorkerProcess, stream: StreamClient, epochs: int) -> None:
         self.worker = worker
         self.stream = stream
         self.result = Result(epochs=epochs)
-        self.test = Digits.read(worker.datadir / "test")
+        self.test = LabelledImages.read(worker.datadir / "test")
+        self.waited: dict[str, Json] = {}
         self.ids = [f"test-{index:04}" for index in range(N_TEST)]
 
     def run(self) -> None:
@@ -94,11 +84,12 @@ class Journey:
 
     def send_before_there_is_a_model(self) -> None:
         """Send images that nothing can predict yet."""
-        self.stream.send_all(self.test.images[:N_WAITING], self.ids[:N_WAITING])
+        self.stream.send_images(self.test.images[:N_WAITING], self.ids[:N_WAITING])
         self.result.images_sent += N_WAITING
-        self.stream.read(1.0)
+        predictions = self.stream.reader("predictions")
+        predictions.read(1.0)
         step(f"Sent {N_WAITING} images; there is no model yet, so they wait in Kafka")
-        say(f"predictions so far: {len(self.stream.predictions)}")
+        say(f"predictions so far: {len(predictions.records)}")
 
     def train(self) -> None:
         """Send the command, and follow the training up to the swap."""
@@ -122,7 +113,7 @@ class Journey:
         }
         self.stream.command("start-training", id=JOB, params=params)
         with tqdm(total=self.result.epochs, desc="    epochs", unit="epoch") as bar:
-            for event in self.stream.listen(WAIT_S):
+            for event in self.stream.follow_events(WAIT_S):
                 self.worker.check()
                 if self.is_the_swap(event, bar):
                     break
@@ -141,22 +132,22 @@ class Journey:
             )
             bar.update(event["epoch"] - bar.n)
         if kind in {"rejected", "failed", "cancelled", "reload-failed"}:
-            raise TooSlowError(f"the training came to nothing: {kind}: {event.get('reason')}")
+            raise TrainingEndedError(f"the training came to nothing: {kind}: {event.get('reason')}")
         return kind == "reloaded"
 
     def predictions_of_what_waited(self) -> None:
         """Show what became of the images that waited."""
         ids = self.ids[:N_WAITING]
-        found = self.stream.wait_for_predictions(ids, WAIT_S)
-        step(f"{len(found)} of the {N_WAITING} images that waited are predicted")
+        self.waited = self.stream.predictions(ids, WAIT_S)
+        step(f"All {N_WAITING} images that waited are predicted")
         say(f"{'image':12}{'is a':>6}{'predicted':>11}{'confidence':>12}   model")
         for image_id, label in itertools.islice(zip(ids, self.test.labels, strict=False), 8):
-            if prediction := found.get(image_id):
-                model = f"{prediction['model']['job']}, epoch {prediction['model']['epoch']}"
-                say(
-                    f"{image_id:12}{label:>6}{prediction['label']!s:>11}"
-                    f"{prediction['confidence']:>12.1%}   {model}"
-                )
+            prediction = self.waited[image_id]
+            model = f"{prediction['model']['job']}, epoch {prediction['model']['epoch']}"
+            say(
+                f"{image_id:12}{label:>6}{prediction['label']!s:>11}"
+                f"{prediction['confidence']:>12.1%}   {model}"
+            )
 
     def steady_stream(self) -> None:
         """Send the rest of the test split; measure accuracy and latency."""
@@ -165,13 +156,7 @@ class Journey:
         if answers.latencies_ms:
             p50, p99 = np.percentile(answers.latencies_ms, [50, 99])
             self.result.latency_ms = {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}
-        labels = dict(zip(self.ids, self.test.labels, strict=True))
-        right = sum(
-            str(self.stream.predictions[name]["label"]) == label
-            for name, label in labels.items()
-            if name in self.stream.predictions
-        )
-        self.result.accuracy = right / N_TEST
+        self.result.accuracy = self.test.accuracy(self.waited | answers.predictions, self.ids)
         step(f"A steady stream of {len(ids)} more test images, {STEADY_PER_S:.0f} a second")
         say(f"accuracy on all {N_TEST} test images: {self.result.accuracy:.3f}")
         say(
@@ -182,34 +167,36 @@ class Journey:
 
     def full_speed(self) -> None:
         """Send the training split at once; measure images a second."""
-        train = Digits.read(self.worker.datadir / "train")
+        train = LabelledImages.read(self.worker.datadir / "train")
         ids = [f"train-{index:04}" for index in range(N_TRAIN)]
         answers = self.ask(train.images, ids, per_s=None)
         self.result.images_per_s = round(len(answers.predictions) / max(answers.seconds, 1e-9), 1)
         step(f"{N_TRAIN} images as fast as it goes")
         say(f"{self.result.images_per_s:,.0f} images/s, one image a message")
 
-    def ask(self, images: Images, ids: list[str], per_s: float | None) -> Answers:
+    def ask(self, images: NDArray[np.uint8], ids: list[str], per_s: float | None) -> Answers:
         """Send images and wait for their predictions."""
         self.result.images_sent += len(ids)
         return self.stream.ask(images, ids, per_s=per_s, timeout_s=WAIT_S)
 
     def broken_image(self) -> None:
-        """Send what is no image, and show its dead letter."""
+        """Send something that is not an image, and show its dead letter."""
         picture = cv2.imencode(".png", self.test.images[0])[1].tobytes()
-        self.stream.send(picture[: len(picture) // 2], "image/png", "cut-short")
+        broken = picture[: len(picture) // 2]
+        self.stream.send(broken, headers={"content-type": "image/png", "id": "cut-short"})
         self.result.images_sent += 1
-        letter = self.stream.wait_for_dead_letter(WAIT_S)
+        letter = self.stream.dead_letter(broken, WAIT_S)
         step("One broken image stops nothing; it is a dead letter now")
-        if letter is not None:
-            say(f"reason: {letter['reason']}")
-            say(f"error:  {letter['error']}")
+        say(f"reason: {letter.headers['reason'].decode()}")
+        say(f"error:  {letter.headers['error'].decode()}")
 
     def count(self) -> None:
         """Count all that came."""
-        self.stream.read(0.2)
-        self.result.predictions = len(self.stream.predictions)
-        self.result.dead_letters = len(self.stream.dead_letters)
+        predictions, letters = map(self.stream.reader, ("predictions", "dead-letters"))
+        for reader in (predictions, letters):
+            reader.read(0.2)
+        self.result.predictions = len({record.json["id"] for record in predictions.records})
+        self.result.dead_letters = len(letters.records)
 
 
 def step(text: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.leaks import Leftovers
 
-pytest.register_assert_rewrite("tests.main_job", "tests.stream_client", "tests.worker_process")
+pytest.register_assert_rewrite("tests.main_job", "tests.worker_life")
 
 GRACE_S = float(os.environ.get("LEAK_GRACE_S", "5"))
 NO_SKIPS = os.environ.get("CI", "").lower() in {"1", "true"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.deployment import PARAMS, Deployment, Digits, data_folder
-from tests.digits import write_digits
 from tests.image_forms import BROKEN, FORMS, MAX_IMAGE_BYTES, Form, Message
-from tests.stream_client import Json, Record, npy
-from tests.worker_process import wait_until
+from worker.testing.deployment import LocalDeployment
+from worker.testing.digits import write_digits
+from worker.testing.labelled_images import LabelledImages
+from worker.testing.models import QUICK_PARAMS
+from worker.testing.stream_client import npy
+from worker.testing.topic_reader import Json, Record
+from worker.testing.waiting import wait_until
 
-LONG = PARAMS | {"num_epochs": 10_000}
+LONG = QUICK_PARAMS | {"num_epochs": 10_000}
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +32,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def digits(data: Path) -> Digits:
-    return Digits.read(data / "test")
+def digits(data: Path) -> LabelledImages:
+    return LabelledImages.read(data / "test")
+
+
+def data_folder(source: Path, folder: Path) -> Path:
+    """Copy a data folder into a deployment's folder, and return that."""
+    shutil.copytree(source, folder / "data")
+    return folder
 
 
 @dataclass(frozen=True)
 class Trained:
     """A deployment that went from nothing to a served classifier, and what was seen of it."""
 
-    deployment: Deployment
+    deployment: LocalDeployment
     n_before_the_model: int
     waiting: dict[str, Json]
     finished: Json
@@ -46,11 +56,11 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(
-    tmp_path_factory: pytest.TempPathFactory, kafka: str, data: Path, digits: Digits
+    tmp_path_factory: pytest.TempPathFactory, kafka: str, data: Path, digits: LabelledImages
 ) -> Iterator[Trained]:
     """Images are sent, a command trains on others, the worker swaps the result in by itself."""
     folder = data_folder(data, tmp_path_factory.mktemp("deployment"))
-    with Deployment(folder, kafka) as deployment:
+    with LocalDeployment(folder, kafka) as deployment:
         deployment.start_worker(DARKROOM_MAX_IMAGE_BYTES=str(MAX_IMAGE_BYTES))
         client = deployment.client
         ids = digits.ids("waiting")
@@ -71,14 +81,16 @@ def trained(
 class MainJob:
     """Everything that one worker with a trained classifier does."""
 
-    def test_images_wait_for_the_first_model(self, trained: Trained, digits: Digits) -> None:
+    def test_images_wait_for_the_first_model(
+        self, trained: Trained, digits: LabelledImages
+    ) -> None:
         """Images that were sent before there is a model wait, and all are predicted with it."""
         assert trained.n_before_the_model == 0
         assert set(trained.waiting) == set(digits.ids("waiting"))
         assert {prediction["model"]["job"] for prediction in trained.waiting.values()} == {"first"}
 
     def test_a_command_trains_a_classifier_that_tells_digits_apart(
-        self, trained: Trained, digits: Digits
+        self, trained: Trained, digits: LabelledImages
     ) -> None:
         """A few epochs on 1,000 digits, started by a message, get nine of ten right."""
         assert digits.accuracy(trained.waiting, digits.ids("waiting")) >= 0.9
@@ -122,7 +134,7 @@ class MainJob:
 
         assert str(prediction["label"]) == trained.clear_label
 
-    def test_several_images_in_one_message(self, trained: Trained, digits: Digits) -> None:
+    def test_several_images_in_one_message(self, trained: Trained, digits: LabelledImages) -> None:
         """An npy array of five images gives five predictions, each with its own id."""
         headers = {"content-type": "application/x-npy", "id": "five"}
         trained.deployment.client.send(npy(digits.images[:5, ..., None]), headers=headers)
@@ -217,7 +229,7 @@ class MainJob:
     def test_a_command_is_done_once(self, trained: Trained) -> None:
         """The second delivery of a finished job's command trains nothing."""
         client = trained.deployment.client
-        client.command("start-training", id="first", params=PARAMS)
+        client.command("start-training", id="first", params=QUICK_PARAMS)
         after = client.command("start-training", id="after-first", params={"nonsense": 1})
         client.event("rejected", id=after)
 

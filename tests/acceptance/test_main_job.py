@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.brokers import real_kafka
-from tests.deployment import PARAMS, Deployment, Digits
 from tests.main_job import LONG, MainJob, data, digits, trained
 from tests.worker_life import WorkerLife, fresh, served
+from worker.testing.brokers import RealKafka
+from worker.testing.deployment import LocalDeployment
+from worker.testing.labelled_images import LabelledImages
+from worker.testing.models import QUICK_PARAMS
 
 __all__ = ["data", "digits", "fresh", "served", "trained"]  # fixtures
 
@@ -19,7 +21,7 @@ N_IMAGES = 2000
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with real_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+    with RealKafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka.bootstrap
 
 
@@ -35,7 +37,7 @@ class TestTwoWorkers:
     """Two workers on one log folder share the images, the commands and the jobs."""
 
     def test_no_image_is_lost_when_a_worker_is_killed(
-        self, served: Deployment, digits: Digits
+        self, served: LocalDeployment, digits: LabelledImages
     ) -> None:
         """Kill -9 of one of two workers amid 2,000 images: every image has its prediction."""
         images = np.resize(digits.images, (N_IMAGES, 28, 28))
@@ -54,7 +56,7 @@ class TestTwoWorkers:
         assert code == 0
 
     def test_both_workers_serve_what_a_command_names(
-        self, served: Deployment, digits: Digits
+        self, served: LocalDeployment, digits: LabelledImages
     ) -> None:
         """A reload is heard by every worker, and both predict with the new checkpoint."""
         with served:
@@ -73,7 +75,7 @@ class TestTwoWorkers:
         assert len({event["worker"] for event in reloaded}) == 2
         assert {prediction["model"]["epoch"] for prediction in predictions.values()} == {1}
 
-    def test_exactly_one_worker_trains(self, fresh: Deployment) -> None:
+    def test_exactly_one_worker_trains(self, fresh: LocalDeployment) -> None:
         """Of two workers one takes the command; the result is served by both."""
         with fresh:
             fresh.start_worker()
@@ -86,12 +88,14 @@ class TestTwoWorkers:
         assert len(started) == 1
         assert len({event["worker"] for event in both}) == 2
 
-    def test_another_worker_goes_on_with_the_job_of_a_killed_one(self, fresh: Deployment) -> None:
+    def test_another_worker_goes_on_with_the_job_of_a_killed_one(
+        self, fresh: LocalDeployment
+    ) -> None:
         """Kill -9 of the worker that trains: the other one resumes its job and finishes it."""
         with fresh:
             workers = [fresh.start_worker(), fresh.start_worker()]
             client = fresh.client
-            client.command("start-training", id="moves", params=PARAMS | {"num_epochs": 6})
+            client.command("start-training", id="moves", params=QUICK_PARAMS | {"num_epochs": 6})
             started = client.event("started", job="moves")
             client.events("epoch", 2, job="moves")
             trains = next(w for w in workers if str(w.process.pid) in started["worker"])
@@ -103,7 +107,7 @@ class TestTwoWorkers:
         assert resumed["worker"] != started["worker"]
         assert finished["epoch"] == 6
 
-    def test_stop_training_reaches_the_worker_that_trains(self, fresh: Deployment) -> None:
+    def test_stop_training_reaches_the_worker_that_trains(self, fresh: LocalDeployment) -> None:
         """stop-training is heard by all, and the one that trains obeys."""
         with fresh:
             fresh.start_worker()

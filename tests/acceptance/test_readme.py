@@ -16,9 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.brokers import RealKafka, real_kafka
+from tests.project import ROOT
 from tests.readme import block, blocks
-from tests.worker_process import ROOT, clean_environment, wait_until
+from worker.testing.brokers import RealKafka
+from worker.testing.processes import clean_environment
+from worker.testing.waiting import wait_until
 
 KAFKA = "localhost:9092"  # the address in the README; here it is a free port
 TRACKED = ("README.md", "Procfile", "pyproject.toml", "constraints.txt")
@@ -113,7 +115,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     (folder / ".venv").symlink_to(sys.prefix)
-    with real_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+    with RealKafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield Copy(folder, kafka.bootstrap)
 
 

@@ -7,9 +7,11 @@ import time
 
 import pytest
 
-from tests.deployment import Deployment, Digits
 from tests.main_job import MainJob, data, digits, trained
 from tests.worker_life import WorkerLife, fresh, served
+from worker.testing.deployment import LocalDeployment
+from worker.testing.labelled_images import LabelledImages
+from worker.testing.worker_process import WorkerEndedError
 
 __all__ = ["data", "digits", "fresh", "served", "trained"]  # fixtures
 
@@ -26,7 +28,9 @@ class TestMainJob(MainJob):
 class TestWorkerLife(WorkerLife):
     """What every broker gives."""
 
-    def test_ready_within_five_seconds(self, served: Deployment, digits: Digits) -> None:
+    def test_ready_within_five_seconds(
+        self, served: LocalDeployment, digits: LabelledImages
+    ) -> None:
         """A worker and its broker are ready 5 s after the start, and it serves what is deployed."""
         seconds = []
         with served:
@@ -42,7 +46,7 @@ class TestWorkerLife(WorkerLife):
 
         assert min(seconds) < 5, worker.report(f"ready after {seconds} s")
 
-    def test_embedded_broker_is_announced(self, fresh: Deployment) -> None:
+    def test_embedded_broker_is_announced(self, fresh: LocalDeployment) -> None:
         """A worker on the embedded broker warns that it keeps nothing and says where it is."""
         with fresh:
             worker = fresh.start_worker()
@@ -53,9 +57,9 @@ class TestWorkerLife(WorkerLife):
         assert "KEEPS NOTHING" in worker.log
         assert not (fresh.logdir / "broker.json").exists()
 
-    def test_a_wrong_setting_stops_the_start(self, fresh: Deployment) -> None:
+    def test_a_wrong_setting_stops_the_start(self, fresh: LocalDeployment) -> None:
         """A wrong setting ends the start with one message that names it, and no traceback."""
-        with fresh, pytest.raises(AssertionError, match="ended without"):
+        with fresh, pytest.raises(WorkerEndedError, match="ended without"):
             fresh.start_worker(DARKROOM_PARTITIONS="many")
 
         log = fresh.workers[0].log

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.worker_process import ROOT, clean_environment, free_port, wait_until
+from tests.project import ROOT
+from worker.testing.processes import clean_environment, free_port
+from worker.testing.waiting import wait_until
 
 BIN = Path(sys.executable).parent
 

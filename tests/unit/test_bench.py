@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.bench import Benchmark
-from tests.worker_process import ROOT
+from tests.project import ROOT
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker_process import ROOT
+from tests.project import ROOT
 
 SAMPLE = """
 import subprocess, socket, threading, time

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.project import ROOT
 from tests.readme import block, readme
-from tests.worker_process import ROOT
 from worker.messages.commands import COMMANDS, parse_command
 from worker.settings import Settings
 

@@ -208,8 +208,8 @@ class FakePubSub:
     async def _streaming_pull(self, requests: Any, context: Any) -> AsyncIterator[bytes]:
         first = await anext(aiter(requests))
         state = await self._subscription(first.subscription, context)
-        if random.random() < self.faults.stream_error_rate:  # noqa: S311 - chance, not secrets
-            await context.abort(random.choice(STORM), "injected: no stream")  # noqa: S311
+        if random.random() < self.faults.stream_error_rate:
+            await context.abort(random.choice(STORM), "injected: no stream")
         if first.stream_ack_deadline_seconds:
             state.ack_deadline_s = first.stream_ack_deadline_seconds
         limit = first.max_outstanding_messages
@@ -260,8 +260,8 @@ class FakePubSub:
 
 async def storm(rate: float, do: Callable[[], Any], context: Any) -> Any:
     """Do what a request asks for, or fail at this rate: before it, or when the answer is lost."""
-    is_lost = random.random() < rate  # noqa: S311
-    if is_lost and random.random() < 0.5:  # noqa: S311
+    is_lost = random.random() < rate
+    if is_lost and random.random() < 0.5:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
     answer = do()
     if is_lost:

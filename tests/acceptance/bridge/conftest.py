@@ -7,20 +7,20 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.bridge.topics import create
-from tests.brokers import PubSubEmulator, RealKafka, pubsub_emulator, real_kafka
 from tests.integration.bridge.mirrored import Sides, use_emulator
+from worker.testing.brokers import PubSubEmulator, RealKafka
 
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
-    with real_kafka(tmp_path_factory.mktemp("broker")) as broker:
+    with RealKafka(tmp_path_factory.mktemp("broker")) as broker:
         create(broker.bootstrap, "dead-letters")
         yield broker
 
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubSubEmulator]:
-    with pubsub_emulator(tmp_path_factory.mktemp("pubsub")) as server:
+    with PubSubEmulator(tmp_path_factory.mktemp("pubsub")) as server:
         yield server
 
 

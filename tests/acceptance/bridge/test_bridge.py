@@ -7,7 +7,6 @@ import asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.brokers import RealKafka
 from tests.integration.bridge.bridge_contract import BridgeContract
 from tests.integration.bridge.mirrored import (
     OUTAGE_S,
@@ -18,6 +17,7 @@ from tests.integration.bridge.mirrored import (
 )
 from worker.bridge.mapping import MARKS
 from worker.bridge.routes import Route
+from worker.testing.brokers import RealKafka
 
 
 class TestOnRealBrokers(BridgeContract):

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.bridge.topics import create
-from tests.brokers import RealKafka
 from tests.integration.bridge.mirrored import (
     OUTAGE_S,
     PubsubMessage,
@@ -23,6 +22,7 @@ from tests.integration.bridge.mirrored import (
     use_emulator,
 )
 from worker.bridge.routes import Route
+from worker.testing.brokers import RealKafka
 from worker.testing.fake_pubsub import FakePubSub
 
 SMALL, LARGE = "24m", "200m"

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.bridge.mirrored import PubsubMessage, Sides, numbered
-from tests.worker_process import ROOT, clean_environment, dies_with_us
+from tests.project import ROOT
 from worker.bridge.routes import Route
+from worker.testing.processes import clean_environment, tied_to_this_process
 
 KILLS = int(os.environ.get("DARKROOM_TEST_KILLS", "3"))
 """How often the bridge is killed; 20 in the long form."""
@@ -92,7 +93,7 @@ def start_bridge(sides: Sides, routes: list[Route], log: Path) -> subprocess.Pop
     program = [sys.executable, "-m", "tests.acceptance.bridge.bridge_process", sides.bootstrap]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*dies_with_us(), *program, *(route.model_dump_json() for route in routes)],
+            [*tied_to_this_process(), *program, *(route.model_dump_json() for route in routes)],
             cwd=ROOT,
             env=clean_environment() | {"PUBSUB_EMULATOR_HOST": sides.host},
             stdout=subprocess.PIPE,

@@ -7,10 +7,12 @@ import time
 import urllib.request
 from pathlib import Path
 
-from tests.acceptance.chaos.models import read_images, train_models
-from tests.brokers import PubSubEmulator, RealKafka
-from tests.deployment import Deployment
 from tests.integration.bridge.mirrored import PROJECT, PubsubMessage, Sides
+from worker.testing.brokers import PubSubEmulator, RealKafka
+from worker.testing.deployment import LocalDeployment
+from worker.testing.digits import write_digits
+from worker.testing.labelled_images import LabelledImages
+from worker.testing.models import train_models
 
 N_IMAGES = 200
 
@@ -19,8 +21,9 @@ def test_images_come_from_the_subscription_and_predictions_go_to_the_topic(
     sides: Sides, kafka: RealKafka, emulator: PubSubEmulator, tmp_path: Path
 ) -> None:
     """Images published to Pub/Sub are classified, and the predictions are in Pub/Sub."""
-    train_models(tmp_path, n_train=200)
-    images = read_images(tmp_path)[:N_IMAGES]
+    write_digits(tmp_path / "data", 200, N_IMAGES)
+    train_models(tmp_path)
+    images = LabelledImages.read(tmp_path / "data" / "test").images
     pictures, predictions = sides.pub_sub_topic(), sides.pub_sub_topic()
     settings = {
         "PUBSUB_EMULATOR_HOST": emulator.host,
@@ -33,7 +36,7 @@ def test_images_come_from_the_subscription_and_predictions_go_to_the_topic(
         {"data": "a digit", "timestamp": time.time(), "image": image.tolist()} for image in images
     ]
     ids = [f"picture-{number}" for number in range(N_IMAGES)]
-    with Deployment(tmp_path, kafka.bootstrap) as deployment:
+    with LocalDeployment(tmp_path, kafka.bootstrap) as deployment:
         worker = deployment.start_worker(**settings)
         sides.publish(
             pictures,

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.chaos.models import best_of, read_images, train_models
-from tests.acceptance.chaos.swaps import Swaps, plain_scores, swap_under_load
-from tests.brokers import real_kafka
-from tests.deployment import Deployment
+from worker.testing.brokers import RealKafka
+from worker.testing.chaos.swaps import Swaps, swap_under_load, unoptimised_scores
+from worker.testing.deployment import LocalDeployment
+from worker.testing.digits import write_digits
+from worker.testing.labelled_images import LabelledImages
+from worker.testing.models import best_of, train_models
 
+JOBS = ("first", "second")
 N_SWAPS = 8
 PER_S = 1000.0
 MOST_DELAY_MS = 250.0
@@ -21,22 +24,23 @@ MOST_DELAY_MS = 250.0
 @pytest.fixture(scope="module")
 def swaps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swaps]:
     folder: Path = tmp_path_factory.mktemp("swaps")
-    logdir = train_models(folder / "models", ("first", "second"))
-    images = read_images(folder / "models")
-    scores = {job: plain_scores(images, str(logdir / best_of(job))) for job in ("first", "second")}
+    write_digits(folder / "models" / "data", 1000, 200)
+    logdir = train_models(folder / "models", JOBS)
+    images = LabelledImages.read(folder / "models" / "data" / "test").images
+    scores = {job: unoptimised_scores(images, str(logdir / best_of(job))) for job in JOBS}
     shutil.copytree(logdir, folder / "logs")
     with (
-        real_kafka(folder) as kafka,
-        Deployment(folder, kafka.bootstrap) as deployment,
+        RealKafka(folder) as kafka,
+        LocalDeployment(folder, kafka.bootstrap) as deployment,
     ):
-        yield swap_under_load(deployment, images, scores, N_SWAPS, PER_S)
+        yield swap_under_load(deployment, images, scores, count=N_SWAPS, per_s=PER_S)
 
 
 def test_a_swap_loses_no_image_and_doubles_none(swaps: Swaps) -> None:
     """Each image that was sent while models were swapped has exactly one answer."""
     assert len(swaps.account.images) == swaps.n_sent
     assert swaps.account.problems([]) == []
-    assert swaps.account.twice() == []
+    assert swaps.account.answered_twice() == []
 
 
 def test_a_swap_delays_no_image(swaps: Swaps) -> None:

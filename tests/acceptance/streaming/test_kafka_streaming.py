@@ -10,7 +10,6 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.brokers import RealKafka, real_kafka
 from tests.integration.streaming.kafka_contract import (
     CLIENTS,
     PAYLOAD,
@@ -20,12 +19,13 @@ from tests.integration.streaming.kafka_contract import (
 )
 from worker.streaming.errors import StreamingError
 from worker.streaming.kafka import publish_payload
+from worker.testing.brokers import RealKafka
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
     folder: Path = tmp_path_factory.mktemp("broker")
-    with real_kafka(folder) as kafka:
+    with RealKafka(folder) as kafka:
         yield kafka
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.brokers import pubsub_emulator
 from tests.integration.streaming.pubsub_contract import PubSubContract
+from worker.testing.brokers import PubSubEmulator
 
 
 @pytest.fixture(scope="module")
 def pubsub_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pubsub_emulator(tmp_path_factory.mktemp("pubsub")) as emulator:
+    with PubSubEmulator(tmp_path_factory.mktemp("pubsub")) as emulator:
         yield emulator.host
 
 

@@ -12,8 +12,9 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.brokers import pubsub_emulator, real_kafka
-from tests.worker_process import ROOT, clean_environment
+from tests.project import ROOT
+from worker.testing.brokers import PubSubEmulator, RealKafka
+from worker.testing.processes import clean_environment
 
 SCRIPTS = ["start_kafka.sh", "start_pubsub.sh"]
 
@@ -42,7 +43,7 @@ def first_value(bootstrap: str, topic: str, group: str = "first") -> bytes | Non
 
 def test_kafka_keeps_its_messages_through_a_kill_and_a_stop(tmp_path: Path) -> None:
     """A confirmed message is there again, at the same address, after kill -9 and after SIGTERM."""
-    with real_kafka(tmp_path) as kafka:
+    with RealKafka(tmp_path) as kafka:
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
         admin.create_topics([NewTopic("images", 1, 1)])["images"].result(30.0)
         producer = Producer({"bootstrap.servers": kafka.bootstrap})
@@ -61,7 +62,7 @@ def test_kafka_keeps_its_messages_through_a_kill_and_a_stop(tmp_path: Path) -> N
 
 def test_pubsub_runs_on_a_free_port_of_the_loopback_interface(tmp_path: Path) -> None:
     """The emulator takes connections at the address that its ready line names."""
-    with pubsub_emulator(tmp_path) as emulator:
+    with PubSubEmulator(tmp_path) as emulator:
         host, _, port = emulator.host.partition(":")
         assert host == "127.0.0.1"
         socket.create_connection((host, int(port)), timeout=5).close()

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.digits import write_digits
 from trainer import fit
+from worker.testing.digits import write_digits
 
 CURVE = (0x1F, 0x77, 0xB4)
 

@@ -14,7 +14,6 @@ import pytest
 from faust.contrib.asgi import faust_app_running
 
 from tests.integration.training.rooms import until
-from tests.stream_client import StreamClient
 from worker.control.agent import control_agent
 from worker.control.group_commands import GroupCommands
 from worker.kafka.broker import Broker
@@ -23,6 +22,7 @@ from worker.kafka.publisher import Outgoing, Publisher
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
 from worker.testing import EmbeddedKafka
+from worker.testing.stream_client import StreamClient
 from worker.training.jobs import JobState, Ledger
 from worker.training.runner import Runner
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.training.rooms import until
-from tests.stream_client import StreamClient
 from worker.backoff import Backoff
 from worker.control.command_listener import CommandListener
 from worker.images.deployment_record import Order
@@ -16,6 +15,7 @@ from worker.kafka.broker import Broker
 from worker.kafka.connection import Connection
 from worker.messages.commands import Command
 from worker.testing import EmbeddedKafka
+from worker.testing.stream_client import StreamClient
 
 
 @pytest.fixture

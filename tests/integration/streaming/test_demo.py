@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.worker_process import ROOT, clean_environment
+from tests.project import ROOT
+from worker.testing.processes import clean_environment
 
 SCREEN = ("DISPLAY", "WAYLAND_DISPLAY")
 

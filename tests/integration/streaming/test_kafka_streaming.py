@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
-from tests.brokers import embedded_kafka
 from tests.integration.streaming.kafka_contract import PAYLOAD, KafkaContract
 from worker.streaming.errors import StreamingError
 from worker.streaming.kafka import publish_payload
@@ -17,7 +16,7 @@ from worker.testing import EmbeddedKafka
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[EmbeddedKafka]:
-    with embedded_kafka() as kafka:
+    with EmbeddedKafka() as kafka:
         yield kafka
 
 
@@ -39,7 +38,7 @@ class TestOnTheEmbeddedKafka(KafkaContract):
 
 def test_a_broker_that_does_not_answer_is_named() -> None:
     """Publishing to a broker that is down is an error that says so, after a few seconds."""
-    with embedded_kafka() as kafka:
+    with EmbeddedKafka() as kafka:
         address = kafka.bootstrap
     producer = Producer({"bootstrap.servers": address, "log_level": 0, "message.timeout.ms": 4000})
     with pytest.raises(StreamingError, match=f"{address} does not answer"):

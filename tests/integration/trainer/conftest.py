@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.digits import write_digits
+from worker.testing.digits import write_digits
 
 ROOT = Path(__file__).parent.parent.parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]

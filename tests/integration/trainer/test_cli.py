@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from scripts.digits import write_idx_files
 from tests.integration.trainer.conftest import Run
 from trainer import load_checkpoint
 from trainer.cli import main
 from trainer.params.files import read_params
+from worker.testing.digits import write_idx_files
 
 FAST = ("--set", "num_epochs=2", "--set", "eval_freq=1", "--set", "eval_batch_size=100")
 FAST += ("--set", "batch_size=64", "--set", "flip_images=false", "--set", "device=cpu")

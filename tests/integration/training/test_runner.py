@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 import trainer
-from tests.digits import write_digits
 from tests.integration.training.rooms import LONG, PARAMS, Room, is_alive, until
+from worker.testing.digits import write_digits
 from worker.training.jobs import JobState
 from worker.training.runner import Runner
 

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.digits import write_digits
 from tests.integration.training.rooms import PARAMS, WAIT_S, Room, is_alive, until
+from worker.testing.digits import write_digits
 from worker.training.jobs import JobState
 
 PROGRAM = Path(__file__).parent / "lone_worker.py"

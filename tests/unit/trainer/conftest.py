@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.digits import write_digits
+from worker.testing.digits import write_digits
 
 
 @pytest.fixture(scope="session")

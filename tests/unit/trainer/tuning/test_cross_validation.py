@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from tests.digits import write_digits
 from tests.unit.trainer.diary import Diary
 from trainer import (
     BatchReport,
@@ -23,6 +22,7 @@ from trainer import (
     load_checkpoint,
 )
 from trainer.data.splits import folds, open_split
+from worker.testing.digits import write_digits
 
 
 def test_each_image_is_tested_on_once_and_never_trained_on_there(

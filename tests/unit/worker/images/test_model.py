@@ -8,10 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 import trainer
-from scripts.digits import read_digits
-from tests.digits import write_digits
 from worker.images import model as model_module
 from worker.images.model import Model, load_model
+from worker.testing.digits import read_digits, write_digits
 
 
 @pytest.fixture(scope="module")

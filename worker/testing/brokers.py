@@ -1,7 +1,6 @@
-"""Brokers for the tests: the embedded Kafka, a real one, and Google's Pub/Sub emulator.
+"""Real brokers to test on: Apache Kafka and Google's Pub/Sub emulator.
 
-A real one is started by the script that users start it with. Where a machine cannot serve it, the
-tests that need it are skipped with what to install.
+Each is started by the script of Darkroom's repository that users start it with, which needs Java.
 """
 
 from __future__ import annotations
@@ -10,41 +9,49 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
+from unittest import SkipTest
 
-import pytest
+from worker.testing.growing_log import GrowingLog
+from worker.testing.processes import clean_environment, tied_to_this_process
+from worker.testing.waiting import wait_until
+from worker.testing.worker_process import IMPORT_FROM
 
-from tests.worker_process import ROOT, clean_environment, dies_with_us, wait_until
-from worker.testing import EmbeddedKafka
+__all__ = ["BrokerProcess", "BrokerUnavailable", "PubSubEmulator", "RealKafka"]
 
-__all__ = [
-    "BrokerProcess",
-    "PubSubEmulator",
-    "RealKafka",
-    "embedded_kafka",
-    "pubsub_emulator",
-    "real_kafka",
-]
-
+SCRIPTS = IMPORT_FROM / "scripts"
 EX_UNAVAILABLE = 69
 READY_S = 120.0  # the first Kafka of a machine is fetched by Maven
 STOP_S = 30.0
 
 
+class BrokerUnavailable(SkipTest):
+    """This machine cannot run the broker; says what to install.
+
+    pytest and unittest skip a test that raises it.
+    """
+
+
 class BrokerProcess:
-    """A broker run by one of the scripts; the address stays the same when it is started again."""
+    """A broker that a script runs; its address stays the same when it is started again.
+
+    Args:
+        log_file: where the broker's output goes.
+        options: of the script.
+    """
 
     script: str
+    """Name of the script; it prints `<product> is ready at <host>:<port>`."""
 
     def __init__(self, log_file: Path, *options: str) -> None:
         self.log_file = log_file
-        self._options = options
-        self._process: subprocess.Popen[bytes] | None = None
         self.address = ""
-        """host:port, known from the first start on."""
+        """`host:port`, known from the first start on."""
+        self._options = options
+        self._log = GrowingLog(log_file)
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -55,25 +62,33 @@ class BrokerProcess:
 
     @property
     def is_running(self) -> bool:
+        """Whether the broker was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> str:
-        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+        """What the broker has written, over all its starts."""
+        return self._log.text
 
     def start(self) -> None:
         """Start the broker and wait until it takes connections.
 
         Raises:
-            pytest.skip.Exception: this machine lacks what it needs.
-            RuntimeError: it does not start.
+            BrokerUnavailable: this machine lacks what the broker needs.
+            RuntimeError: the broker does not start.
         """
+        script = SCRIPTS / self.script
+        if not script.exists():
+            raise BrokerUnavailable(
+                f"{script} is not there: it is part of Darkroom's repository and not of the "
+                "installed package. Run the tests in a clone, or on a broker that runs already"
+            )
         port = self.address.rpartition(":")[2] or "0"
         starts = len(self._ready_addresses())
-        command = [*dies_with_us(), str(ROOT / "scripts" / self.script), "--port", port]
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as output:
             self._process = subprocess.Popen(
-                [*command, *self._options],
+                [*tied_to_this_process(), str(script), "--port", port, *self._options],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -85,7 +100,7 @@ class BrokerProcess:
             READY_S,
         )
         if len(self._ready_addresses()) <= starts:
-            self._explain_failure()
+            raise self._failure()
         self.address = self._ready_addresses()[-1]
 
     def _environment(self) -> dict[str, str]:
@@ -95,16 +110,18 @@ class BrokerProcess:
     def _ready_addresses(self) -> list[str]:
         return re.findall(r"^\S+ is ready at (\S+)$", self.log, flags=re.MULTILINE)
 
-    def _explain_failure(self) -> None:
-        assert self._process is not None
-        if self._process.returncode == EX_UNAVAILABLE:
-            pytest.skip(self.log.strip())
-        raise RuntimeError(
-            f"{self.script} ended with {self._process.returncode}:\n{self.log[-3000:]}"
-        )
+    def _failure(self) -> Exception:
+        code = None if self._process is None else self._process.returncode
+        if code == EX_UNAVAILABLE:
+            return BrokerUnavailable(self.log.strip())
+        return RuntimeError(f"{self.script} ended with {code}:\n{self.log[-3000:]}")
 
     def stop(self) -> None:
-        """End the broker as an operator does, with SIGTERM; a stopped one stays stopped."""
+        """End the broker as an operator does, with SIGTERM; a stopped one stays stopped.
+
+        Raises:
+            TimeoutError: the broker did not end in time, and was killed.
+        """
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -120,54 +137,40 @@ class BrokerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            raise AssertionError(f"{self.script} did not end within {STOP_S:g} s") from None
+            raise TimeoutError(f"{self.script} did not end within {STOP_S:g} s") from None
         finally:
             self._process = None
 
 
 class RealKafka(BrokerProcess):
-    """A one-node Apache Kafka whose messages outlive a stop."""
+    """A one-node Apache Kafka that keeps its messages and its log under a folder.
+
+    Args:
+        folder: its messages outlive a stop there.
+        settings: of the broker, each as `key=value`.
+    """
 
     script = "start_kafka.sh"
 
     def __init__(self, folder: Path, settings: Sequence[str] = ()) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         options = [word for setting in settings for word in ("--set", setting)]
         super().__init__(folder / "kafka.log", "--data", str(folder / "kafka"), *options)
 
     @property
     def bootstrap(self) -> str:
+        """The address for clients."""
         return self.address
 
 
 class PubSubEmulator(BrokerProcess):
-    """Google's emulator; a stop loses all that was in it."""
+    """Google's emulator, its log in a folder; a stop loses all that was in it."""
 
     script = "start_pubsub.sh"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "pubsub.log")
 
     @property
     def host(self) -> str:
         """The value for PUBSUB_EMULATOR_HOST."""
         return self.address
-
-
-@contextmanager
-def real_kafka(folder: Path, settings: Sequence[str] = ()) -> Iterator[RealKafka]:
-    """Run a real Kafka that keeps its messages and its log under `folder`."""
-    with RealKafka(folder, settings) as kafka:
-        yield kafka
-
-
-@contextmanager
-def pubsub_emulator(folder: Path) -> Iterator[PubSubEmulator]:
-    """Run Google's Pub/Sub emulator, its log in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with PubSubEmulator(folder / "pubsub.log") as emulator:
-        yield emulator
-
-
-@contextmanager
-def embedded_kafka() -> Iterator[EmbeddedKafka]:
-    """Run the embedded Kafka in this process."""
-    with EmbeddedKafka() as kafka:
-        yield kafka

@@ -6,30 +6,43 @@ import threading
 import time
 from typing import Self
 
+import numpy as np
 from confluent_kafka import Producer
+from numpy.typing import NDArray
 
-from tests.acceptance.chaos.models import Images
+__all__ = ["ImageLoad", "Pixels"]
 
-HEADERS = [("content-type", b"application/octet-stream"), ("shape", b"28,28")]
+Pixels = NDArray[np.uint8]
+
 BROKEN_EVERY = 97
 N_KEYS = 50
 TICK_S = 0.01
+CONFIRMED_S = 120.0
 
 
-class Load:
+class ImageLoad:
     """Sends images at a steady rate from a thread of its own until it is stopped.
 
     The image number n has the id "n" and the key "key-<n mod 50>"; every 97th is cut short, so
     that dead letters come too. The producer is idempotent and patient: each image is in Kafka
     exactly once, and those of a key in their order.
+
+    Args:
+        bootstrap: `host:port` of a Kafka.
+        topic: an images topic.
+        images: grey images (N, H, W), sent over and over.
+        per_s: images per second.
+        limit: how many images are sent at most.
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, images: Images, per_s: float, limit: int = 10**9
+        self, bootstrap: str, topic: str, images: Pixels, per_s: float, limit: int = 10**9
     ) -> None:
         self.topic = topic
         self.sent = 0
         self._payloads = [image.tobytes() for image in images]
+        shape = ",".join(map(str, images.shape[1:]))
+        self._headers = [("content-type", b"application/octet-stream"), ("shape", shape.encode())]
         self._per_s = per_s
         self._limit = limit
         self._is_over = threading.Event()
@@ -68,13 +81,17 @@ class Load:
             self.topic,
             payload[:-1] if number % BROKEN_EVERY == 0 else payload,
             key=f"key-{number % N_KEYS}",
-            headers=[*HEADERS, ("id", str(number).encode())],
+            headers=[*self._headers, ("id", str(number).encode())],
         )
 
     def stop(self) -> int:
-        """Send no more, wait until Kafka has them all, and return how many there are."""
+        """Send no more, wait until Kafka has them all, and return how many there are.
+
+        Raises:
+            TimeoutError: Kafka has not confirmed all of them within two minutes.
+        """
         self._is_over.set()
         self._thread.join()
-        left = self._producer.flush(120.0)
-        assert left == 0, f"{left} of {self.sent} images could not be sent"
+        if left := self._producer.flush(CONFIRMED_S):
+            raise TimeoutError(f"{left} of {self.sent} images could not be sent")
         return self.sent

@@ -1,0 +1,1 @@
+"""Proof that no image is lost: a steady load, faults under it, and an account by id afterwards."""

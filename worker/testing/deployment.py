@@ -1,0 +1,86 @@
+"""A deployment to test: a folder, a Kafka, workers on them, and a client."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from worker.testing.models import QUICK_PARAMS
+from worker.testing.stream_client import StreamClient
+from worker.testing.topic_reader import Json
+from worker.testing.worker_process import WorkerProcess
+
+__all__ = ["LocalDeployment", "unique_topic"]
+
+
+def unique_topic() -> str:
+    """Return a name for an images topic that nobody else uses."""
+    return f"images-{uuid.uuid4().hex[:8]}"
+
+
+@dataclass
+class LocalDeployment:
+    """Workers of this machine on one log folder and one Kafka; all are stopped at the end.
+
+    Args:
+        folder: holds `logs`, `data` and the workers' output.
+        kafka: `host:port` of a Kafka, or "embedded": the first worker's.
+        topic: the images topic; a new one by default.
+    """
+
+    folder: Path
+    kafka: str = "embedded"
+    topic: str = field(default_factory=unique_topic)
+    workers: list[WorkerProcess] = field(default_factory=list)
+    _open: ExitStack = field(default_factory=ExitStack)
+    _client: StreamClient | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @property
+    def logdir(self) -> Path:
+        """Checkpoints, jobs, and which checkpoint is deployed."""
+        return self.folder / "logs"
+
+    def start_worker(self, **settings: str) -> WorkerProcess:
+        """Start a worker with these environment variables besides, and wait until it is ready."""
+        worker = WorkerProcess(
+            self.folder,
+            kafka=self.kafka,
+            topic=self.topic,
+            name=f"worker-{len(self.workers) + 1}",
+            settings=settings,
+        )
+        self.workers.append(worker)
+        self._open.enter_context(worker)
+        return worker.wait_ready()
+
+    @property
+    def client(self) -> StreamClient:
+        """A client of this deployment's Kafka, made at its first use; a worker has to be up."""
+        if self._client is None:
+            self._client = StreamClient(self.workers[-1].bootstrap, self.topic)
+            self._open.enter_context(self._client)
+        return self._client
+
+    def train(self, job: str, **params: object) -> Json:
+        """Train a job, wait until it is served, and return its `finished` event."""
+        self.client.command("start-training", id=job, params=QUICK_PARAMS | params)
+        finished = self.client.event("finished", job=job)
+        self.client.event("reloaded", checkpoint=finished["checkpoint"])
+        return finished
+
+    def copy_to(self, folder: Path) -> Path:
+        """Copy what outlives a worker (logs and data) to another folder, and return that."""
+        for name in ("logs", "data"):
+            shutil.copytree(self.folder / name, folder / name)
+        (folder / "logs" / "broker.json").unlink(missing_ok=True)
+        return folder
