@@ -15,8 +15,6 @@ from typing import Any
 
 import grpc
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.pubsub_v1.types import FlowControl
 from google.pubsub_v1 import types
@@ -24,6 +22,7 @@ from google.pubsub_v1 import types
 from benchmarks.bridge_arrivals import Arrivals
 from benchmarks.settings import ROOT
 from worker.bridge.routes import Route
+from worker.testing.topics import create_topic
 
 PROJECT = "my-project"
 DATA = bytes(784)
@@ -39,7 +38,6 @@ class Ground:
     def __init__(self, bootstrap: str, host: str, readers: int) -> None:
         """Take both addresses, and how many streams it takes to count what arrives."""
         self._bootstrap = bootstrap
-        self._admin = AdminClient({"bootstrap.servers": bootstrap})
         self._readers = readers
         self._host = host
         os.environ["PUBSUB_EMULATOR_HOST"] = host
@@ -150,9 +148,7 @@ class Ground:
         return call(request)
 
     def _kafka_topic(self) -> str:
-        name = f"k-{uuid.uuid4().hex[:8]}"
-        self._admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
-        return name
+        return create_topic(self._bootstrap, f"k-{uuid.uuid4().hex[:8]}", PARTITIONS)
 
     def _fill_kafka(self, topic: str, n_messages: int) -> None:
         producer = Producer(
@@ -229,7 +225,7 @@ class Ground:
     @contextmanager
     def _bridge(self, route: Route) -> Iterator[None]:
         """Run the bridge in a process of its own, as in a worker that does nothing else."""
-        command = [sys.executable, "-m", "tests.acceptance.bridge.bridge_process"]
+        command = [sys.executable, "-m", "worker.testing.bridge_process"]
         process = subprocess.Popen(
             [*command, self._bootstrap, route.model_dump_json()],
             cwd=ROOT,

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import orjson
 from confluent_kafka import Consumer, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from benchmarks.settings import ROOT
 from worker.testing.brokers import RealKafka
@@ -32,6 +31,7 @@ from worker.testing.labelled_images import LabelledImages
 from worker.testing.models import best_of, train_models
 from worker.testing.processes import clean_environment, free_port
 from worker.testing.topic_reader import lone_consumer, partitions_of, read_all
+from worker.testing.topics import create_topic
 
 PARTITIONS = 8
 THREADS = 2
@@ -77,11 +77,8 @@ class Stage:
 
     def create_topic(self, name: str) -> str:
         """Create a topic whose messages carry the broker's time."""
-        config = {"message.timestamp.type": "LogAppendTime"}
-        topic = NewTopic(name, PARTITIONS, 1, config=config)
-        admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap})
-        admin.create_topics([topic])[name].result()
-        return name
+        kafka = self.kafka.bootstrap
+        return create_topic(kafka, name, PARTITIONS, message_timestamp_type="LogAppendTime")
 
     def fill(self, form: str, n_images: int) -> str:
         """Fill a topic with images, numbered from 0, and return its name."""

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.bridge.topics import create
 from tests.integration.bridge.mirrored import Sides, use_emulator
 from worker.testing.brokers import PubSubEmulator, RealKafka
+from worker.testing.topics import create_topic
 
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
     with RealKafka(tmp_path_factory.mktemp("broker")) as broker:
-        create(broker.bootstrap, "dead-letters")
+        create_topic(broker.bootstrap, "dead-letters", 3)
         yield broker
 
 
@@ -29,6 +29,8 @@ def sides(
     kafka: RealKafka, emulator: PubSubEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Sides]:
     use_emulator(monkeypatch, emulator.host)
-    both = Sides(kafka.bootstrap, emulator.host, lambda name: create(kafka.bootstrap, name))
+    both = Sides(
+        kafka.bootstrap, emulator.host, lambda name: create_topic(kafka.bootstrap, name, 3)
+    )
     yield both
     both.close()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.bridge.topics import create
 from tests.integration.bridge.mirrored import (
     OUTAGE_S,
     PubsubMessage,
@@ -24,6 +23,7 @@ from tests.integration.bridge.mirrored import (
 from worker.bridge.routes import Route
 from worker.testing.brokers import RealKafka
 from worker.testing.fake_pubsub import FakePubSub
+from worker.testing.topics import create_topic
 
 SMALL, LARGE = "24m", "200m"
 SOON_BACK = ["broker.session.timeout.ms=2000", "broker.heartbeat.interval.ms=500"]
@@ -61,7 +61,9 @@ async def test_a_kafka_whose_disk_is_full_is_waited_for(disk: Path, fake: FakePu
     """Kafka ends when its disk is full; started again with room, it gets every message."""
     values = [value + b"." * 1500 for value in numbered(30_000)]
     with RealKafka(disk.parent, SOON_BACK) as kafka:
-        sides = Sides(kafka.bootstrap, fake.host, lambda name: create(kafka.bootstrap, name))
+        sides = Sides(
+            kafka.bootstrap, fake.host, lambda name: create_topic(kafka.bootstrap, name, 3)
+        )
         topic, target = sides.pub_sub_topic(), sides.kafka_topic()
         route = Route(kafka_topic=target, pub_sub_subscription=sides.subscription(topic))
         (state,) = fake.subscriptions.values()

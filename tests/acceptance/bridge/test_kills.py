@@ -90,7 +90,7 @@ class Load:
 
 def start_bridge(sides: Sides, routes: list[Route], log: Path) -> subprocess.Popen[bytes]:
     """Run a bridge in a process of its own, and wait until it is ready."""
-    program = [sys.executable, "-m", "tests.acceptance.bridge.bridge_process", sides.bootstrap]
+    program = [sys.executable, "-m", "worker.testing.bridge_process", sides.bootstrap]
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*tied_to_this_process(), *program, *(route.model_dump_json() for route in routes)],

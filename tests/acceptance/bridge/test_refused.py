@@ -38,7 +38,7 @@ async def test_what_kafka_has_no_room_for_is_dead_lettered_alone(sides: Sides) -
 
 async def test_a_record_that_kafka_refuses_is_dead_lettered_alone(sides: Sides) -> None:
     """A compacted topic refuses a message without a key; its neighbours in the batch arrive."""
-    compacted = narrow_topic(sides, **{"cleanup.policy": "compact"})
+    compacted = narrow_topic(sides, cleanup_policy="compact")
     letters, topic = sides.kafka_topic(), sides.pub_sub_topic()
     route = Route(kafka_topic=compacted, pub_sub_subscription=sides.subscription(topic))
     keyed = [

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from tests.integration.streaming.kafka_contract import (
     CLIENTS,
@@ -20,6 +17,8 @@ from tests.integration.streaming.kafka_contract import (
 from worker.streaming.errors import StreamingError
 from worker.streaming.kafka import publish_payload
 from worker.testing.brokers import RealKafka
+from worker.testing.deployment import unique_topic
+from worker.testing.topics import create_topic
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +35,7 @@ def bootstrap(broker: RealKafka) -> str:
 
 @pytest.fixture
 def topic(broker: RealKafka) -> str:
-    name = f"images-{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    admin.create_topics([NewTopic(name, 2, 1)])[name].result(30.0)
-    return name
+    return create_topic(broker.bootstrap, unique_topic(), 2)
 
 
 class TestOnARealKafka(KafkaContract):

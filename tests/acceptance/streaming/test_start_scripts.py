@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from tests.project import ROOT
 from worker.testing.brokers import PubSubEmulator, RealKafka
 from worker.testing.processes import clean_environment
+from worker.testing.topics import create_topic
 
 SCRIPTS = ["start_kafka.sh", "start_pubsub.sh"]
 
@@ -44,8 +43,7 @@ def first_value(bootstrap: str, topic: str, group: str = "first") -> bytes | Non
 def test_kafka_keeps_its_messages_through_a_kill_and_a_stop(tmp_path: Path) -> None:
     """A confirmed message is there again, at the same address, after kill -9 and after SIGTERM."""
     with RealKafka(tmp_path) as kafka:
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
-        admin.create_topics([NewTopic("images", 1, 1)])["images"].result(30.0)
+        create_topic(kafka.bootstrap, "images")
         producer = Producer({"bootstrap.servers": kafka.bootstrap})
         producer.produce("images", b"kept")
         assert producer.flush(30.0) == 0

@@ -1,7 +1,6 @@
 """Several processes give the weights of one, and a killed one resumes to the same weights."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from tests.integration.trainer.conftest import ROOT, Run
 from trainer import load_checkpoint
+from worker.testing.processes import free_port
 
 # 600 images in batches of 35: the last batch has 5, which two processes share unevenly.
 WORDS = (
@@ -23,12 +23,6 @@ SMALL_NET = (
     '"kernel_size":5,"stride":2}},{"class":"torch.nn.BatchNorm2d","kwargs":{"num_features":8}},'
     '{"class":"torch.nn.ELU"}]'
 )
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def torchrun(

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
 from trainer import load_checkpoint
@@ -18,6 +17,7 @@ from worker.testing.chaos.image_load import ImageLoad, Pixels
 from worker.testing.chaos.offset_watch import wait_until_answered
 from worker.testing.deployment import LocalDeployment
 from worker.testing.models import best_of
+from worker.testing.topics import create_topic
 from worker.testing.waiting import wait_until
 
 __all__ = ["Swaps", "swap_under_load", "unoptimised_scores"]
@@ -90,7 +90,9 @@ def swap_under_load(
         steady_s: how long nothing is swapped, for comparison.
     """
     topic = deployment.topic
-    create_timed_topic(deployment.kafka, f"{topic}-predictions")
+    create_topic(
+        deployment.kafka, f"{topic}-predictions", PARTITIONS, message_timestamp_type="LogAppendTime"
+    )
     worker = deployment.start_worker()
     deployment.client.event("reloaded")
     with ImageLoad(deployment.kafka, topic, images, per_s) as load:
@@ -117,13 +119,6 @@ def swap_under_load(
         wrong_names=wrong_names(account, scores),
         order=order_of_swaps(account),
     )
-
-
-def create_timed_topic(bootstrap: str, name: str) -> None:
-    """Create a topic whose messages carry the time at which the broker got them."""
-    config = {"message.timestamp.type": "LogAppendTime"}
-    topic = NewTopic(name, PARTITIONS, 1, config=config)
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([topic])[name].result()
 
 
 def swap(deployment: LocalDeployment, jobs: list[str], count: int) -> None:

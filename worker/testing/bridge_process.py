@@ -1,4 +1,8 @@
-"""A bridge in a process of its own, to be killed: `python -m ... BOOTSTRAP ROUTE...` (JSON)."""
+"""A bridge without a worker, in a process of its own, to be measured or killed.
+
+`python -m worker.testing.bridge_process BOOTSTRAP ROUTE...` (JSON) prints "ready" when it has
+started and "mirrors" when each route to Pub/Sub has mirrored a message.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from worker.bridge.service import Bridge
 from worker.kafka.broker import Broker
 from worker.kafka.connection import Connection
 
+__all__ = ["run"]
+
 SETTINGS = {
     "session.timeout.ms": 6000,
     "group.instance.id": "bridge",  # else the next one waits until a killed one's session is over
@@ -19,6 +25,7 @@ SETTINGS = {
 
 
 async def run(bootstrap: str, routes: list[Route]) -> None:
+    """Mirror until SIGTERM comes."""
     bridge = Bridge(
         routes,
         broker=Broker(Connection(bootstrap)),
@@ -31,7 +38,7 @@ async def run(bootstrap: str, routes: list[Route]) -> None:
     await bridge.start()
     say("ready")
     outward = [bridge.stats[route.name] for route in routes if not route.is_inward]
-    while not all(stats.mirrored for stats in outward) and not ended.is_set():
+    while not all(stats.mirrored for stats in outward) and not ended.is_set():  # noqa: ASYNC110 - counters call nobody
         await asyncio.sleep(0.01)
     say("mirrors")
     await ended.wait()
@@ -39,6 +46,7 @@ async def run(bootstrap: str, routes: list[Route]) -> None:
 
 
 def say(line: str) -> None:
+    """Print a line at once, for a program that reads it."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
