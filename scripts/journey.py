@@ -27,7 +27,7 @@ WAIT_S = 120.0
 
 @dataclass
 class Result:
-    """What the demo has seen, and what of it is short."""
+    """What the demo has measured, and what is missing."""
 
     images_sent: int = 0
     predictions: int = 0
@@ -39,11 +39,11 @@ class Result:
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields as they are printed."""
+        """Return the fields as `--json` prints them."""
         return dict(vars(self))
 
     def shortcomings(self) -> list[str]:
-        """Name what was promised and did not come; empty when all is well."""
+        """Name what was promised and did not come; empty when all went well."""
         found = []
         if self.predictions + self.dead_letters < self.images_sent:
             found.append(
@@ -51,14 +51,14 @@ class Result:
                 f" {self.dead_letters} dead letters came"
             )
         if self.accuracy < ACCURACY:
-            found.append(f"the accuracy is {self.accuracy:.3f}, and {ACCURACY} was expected")
+            found.append(f"the accuracy is {self.accuracy:.3f}, expected was {ACCURACY} or more")
         if self.dead_letters != 1:
             found.append(f"1 broken image was sent, and {self.dead_letters} dead letters came")
         return found
 
 
 class TrainingEndedError(Exception):
-    """The training came to an end without a model that is served."""
+    """The training ended without a model that is served."""
 
 
 class Journey:
@@ -83,7 +83,7 @@ class Journey:
         self.count()
 
     def send_before_there_is_a_model(self) -> None:
-        """Send images that nothing can predict yet."""
+        """Send images that cannot be classified yet."""
         self.stream.send_images(self.test.images[:N_WAITING], self.ids[:N_WAITING])
         self.result.images_sent += N_WAITING
         predictions = self.stream.reader("predictions")
@@ -122,7 +122,7 @@ class Journey:
         say(f"{event['checkpoint']}: epoch {model['epoch']}, sha256 {model['sha256'][:12]}...")
 
     def is_the_swap(self, event: Json, bar: tqdm[Any]) -> bool:
-        """Show one event on the progress bar; true for the last that training gives."""
+        """Show one event on the progress bar; true for the swap, the last event of a training."""
         kind = str(event["event"])
         if kind == "epoch":
             accuracy = event["test_metrics"].get("accuracy", float("nan"))
@@ -132,15 +132,15 @@ class Journey:
             )
             bar.update(event["epoch"] - bar.n)
         if kind in {"rejected", "failed", "cancelled", "reload-failed"}:
-            raise TrainingEndedError(f"the training came to nothing: {kind}: {event.get('reason')}")
+            raise TrainingEndedError(f"the training gave no model: {kind}: {event.get('reason')}")
         return kind == "reloaded"
 
     def predictions_of_what_waited(self) -> None:
-        """Show what became of the images that waited."""
+        """Show the predictions of the images that waited."""
         ids = self.ids[:N_WAITING]
         self.waited = self.stream.predictions(ids, WAIT_S)
-        step(f"All {N_WAITING} images that waited are predicted")
-        say(f"{'image':12}{'is a':>6}{'predicted':>11}{'confidence':>12}   model")
+        step(f"All {N_WAITING} images that waited have predictions now")
+        say(f"{'image':12}{'label':>6}{'predicted':>11}{'confidence':>12}   model")
         for image_id, label in itertools.islice(zip(ids, self.test.labels, strict=False), 8):
             prediction = self.waited[image_id]
             model = f"{prediction['model']['job']}, epoch {prediction['model']['epoch']}"
@@ -157,7 +157,7 @@ class Journey:
             p50, p99 = np.percentile(answers.latencies_ms, [50, 99])
             self.result.latency_ms = {"p50": round(float(p50), 1), "p99": round(float(p99), 1)}
         self.result.accuracy = self.test.accuracy(self.waited | answers.predictions, self.ids)
-        step(f"A steady stream of {len(ids)} more test images, {STEADY_PER_S:.0f} a second")
+        step(f"A steady stream of {len(ids)} more test images, {STEADY_PER_S:.0f} per second")
         say(f"accuracy on all {N_TEST} test images: {self.result.accuracy:.3f}")
         say(
             "from sending to reading the prediction: {p50} ms (median), {p99} ms (p99)".format_map(
@@ -166,13 +166,13 @@ class Journey:
         )
 
     def full_speed(self) -> None:
-        """Send the training split at once; measure images a second."""
+        """Send the training split at once; measure images per second."""
         train = LabelledImages.read(self.worker.datadir / "train")
         ids = [f"train-{index:04}" for index in range(N_TRAIN)]
         answers = self.ask(train.images, ids, per_s=None)
         self.result.images_per_s = round(len(answers.predictions) / max(answers.seconds, 1e-9), 1)
-        step(f"{N_TRAIN} images as fast as it goes")
-        say(f"{self.result.images_per_s:,.0f} images/s, one image a message")
+        step(f"{N_TRAIN} images as fast as possible")
+        say(f"{self.result.images_per_s:,.0f} images/s, with one image per message")
 
     def ask(self, images: NDArray[np.uint8], ids: list[str], per_s: float | None) -> Answers:
         """Send images and wait for their predictions."""
@@ -180,18 +180,18 @@ class Journey:
         return self.stream.ask(images, ids, per_s=per_s, timeout_s=WAIT_S)
 
     def broken_image(self) -> None:
-        """Send something that is not an image, and show its dead letter."""
+        """Send half of an image, and show its dead letter."""
         picture = cv2.imencode(".png", self.test.images[0])[1].tobytes()
         broken = picture[: len(picture) // 2]
         self.stream.send(broken, headers={"content-type": "image/png", "id": "cut-short"})
         self.result.images_sent += 1
         letter = self.stream.dead_letter(broken, WAIT_S)
-        step("One broken image stops nothing; it is a dead letter now")
+        step("A broken image stops nothing; it becomes a dead letter")
         say(f"reason: {letter.headers['reason'].decode()}")
         say(f"error:  {letter.headers['error'].decode()}")
 
     def count(self) -> None:
-        """Count all that came."""
+        """Count all predictions and dead letters."""
         predictions, letters = map(self.stream.reader, ("predictions", "dead-letters"))
         for reader in (predictions, letters):
             reader.read(0.2)

@@ -180,7 +180,7 @@ def test_what_is_used_is_compiled_once(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("has_uv", [True, False])
-def test_index_for_torch_is_passed_on(machine: Machine, has_uv: bool) -> None:  # noqa: FBT001
+def test_index_for_torch_is_passed_on(machine: Machine, has_uv: bool) -> None:
     """DARKROOM_TORCH_INDEX is where torch and torchvision come from, and nothing else."""
     machine.python("python3.11", "3 11 7")
     if has_uv:
