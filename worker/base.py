@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from worker.kafka.broker import Broker
+from worker.kafka.permissions import worker_permissions
 from worker.kafka.publisher import Outgoing, Publisher
 from worker.kafka.settings import KafkaSettings
 from worker.kafka.topics import Topics
@@ -46,7 +47,11 @@ class Base:
         """Make them for the settings of a worker."""
         topics = kafka.topics
         broker = Broker(
-            kafka.connection, topics.partitions(kafka.partitions), kafka.replication, logdir
+            kafka.connection,
+            topics.partitions(kafka.partitions),
+            kafka.replication,
+            logdir,
+            worker_permissions(topics, kafka.group),
         )
         publisher = Publisher(broker)
         worker_id = f"{socket.gethostname()}-{os.getpid()}"

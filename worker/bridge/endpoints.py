@@ -1,17 +1,19 @@
 """Both sides of a bridge: checks the two ends of a route, and connects them by a mirror."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.bridge.cluster import Cluster
 from worker.bridge.dead_letters import DeadLetters
+from worker.bridge.errors import BridgeError
 from worker.bridge.kafka_sink import KafkaSink
 from worker.bridge.kafka_to_pubsub import KafkaToPubSub
 from worker.bridge.pace import Bounds, Pace
 from worker.bridge.pub_sub import PubSub
 from worker.bridge.pubsub_to_kafka import PubSubToKafka
 from worker.bridge.routes import Route, Step
+from worker.kafka.cluster import Cluster
+from worker.kafka.permissions import Permission
 
 __all__ = ["Endpoints", "Mirror"]
 
@@ -24,7 +26,9 @@ class Endpoints:
 
     Attributes:
         pub_sub: The channel to Pub/Sub.
-        cluster: The topics of Kafka.
+        cluster: Kafka as it is at the start.
+        partitions: Number of partitions of a Kafka topic that is created.
+        replication: Replication factor of a Kafka topic that is created.
         kafka_config: confluent-kafka's settings for the connection.
         dead_letters_topic: Where messages go that the other side will never take.
         group: Beginning of the consumer groups' names.
@@ -35,6 +39,8 @@ class Endpoints:
 
     pub_sub: PubSub
     cluster: Cluster
+    partitions: int
+    replication: int
     kafka_config: Mapping[str, Any]
     dead_letters_topic: str
     group: str
@@ -42,14 +48,44 @@ class Endpoints:
     pace: Pace
     bounds: Bounds
 
-    def connect(self, route: Route) -> tuple[Mirror, Step]:
-        """Check both ends of a route, and return its mirror, which is not running yet.
+    def require_topics(self, routes: Sequence[Route]) -> None:
+        """Check that the routes may use their Kafka topics, and create those that may be created.
 
         Raises:
-            BridgeError: an end is missing or cannot be reached; says which and what to do.
-            BrokerError: Kafka refuses to create the topic.
+            BridgeError: a topic does not exist and may not be created; says how to create it.
+            BrokerError: the broker does not allow a route to use its topic, or refuses to create
+                one.
         """
-        self.cluster.require_topic(route)
+        permissions = [one for route in routes for one in self._permissions(route)]
+        new_topics = {route.kafka_topic: self.partitions for route in routes if route.create}
+        self.cluster.prepare(permissions, new_topics, self.replication)
+        for route in routes:
+            if not self.cluster.has_topic(route.kafka_topic):
+                raise BridgeError(
+                    f"route {route.name}: Kafka has no topic {route.kafka_topic!r}; create it "
+                    f"(kafka-topics.sh --bootstrap-server {self.cluster.hosts} --create --topic "
+                    f"{route.kafka_topic}) or set create = true on the route"
+                )
+
+    def _permissions(self, route: Route) -> Iterator[Permission]:
+        yield Permission("topic", route.kafka_topic, "Write" if route.is_inward else "Read")
+        if not route.is_inward:
+            yield Permission("group", self._group_of(route), "Read")
+
+    def _group_of(self, route: Route) -> str:
+        topic = route.topic_path(self.project) or ""
+        return f"{self.group}-{route.kafka_topic}-{topic.rpartition('/')[2]}"
+
+    def _place_of(self, route: Route) -> str:
+        """Return the name of a route's Kafka topic among all clusters, for origins and hops."""
+        return f"kafka/{self.cluster.id}/{route.kafka_topic}"
+
+    def connect(self, route: Route) -> tuple[Mirror, Step]:
+        """Check a route's end in Pub/Sub, and return its mirror, which is not running yet.
+
+        Raises:
+            BridgeError: the end is missing or cannot be reached; says what to do.
+        """
         return self._to_kafka(route) if route.is_inward else self._to_pub_sub(route)
 
     def _to_kafka(self, route: Route) -> tuple[Mirror, Step]:
@@ -58,7 +94,7 @@ class Endpoints:
         if topic:
             self.pub_sub.require_topic(topic, create=True)
         source_place = f"pubsub/{self.pub_sub.topic_of(subscription, create_on=topic)}"
-        target_place = self.cluster.place_of(route.kafka_topic)
+        target_place = self._place_of(route)
         sink = KafkaSink(
             self.kafka_config,
             route.kafka_topic,
@@ -81,13 +117,13 @@ class Endpoints:
     def _to_pub_sub(self, route: Route) -> tuple[Mirror, Step]:
         topic = route.topic_path(self.project) or ""
         self.pub_sub.require_topic(topic, create=route.create)
-        source_place = self.cluster.place_of(route.kafka_topic)
+        source_place = self._place_of(route)
         mirror = KafkaToPubSub(
             route,
             self.pub_sub,
             self._dead_letters(),
             kafka_config=self.kafka_config,
-            group=f"{self.group}-{route.kafka_topic}-{topic.rpartition('/')[2]}",
+            group=self._group_of(route),
             source_place=source_place,
             topic=topic,
             pace=self.pace,

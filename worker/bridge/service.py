@@ -11,7 +11,6 @@ from typing import Any
 
 import mode
 
-from worker.bridge.cluster import Cluster
 from worker.bridge.endpoints import Endpoints, Mirror
 from worker.bridge.errors import BridgeError
 from worker.bridge.pace import Bounds, Pace
@@ -20,6 +19,7 @@ from worker.bridge.routes import Route, refuse_loops
 from worker.bridge.stats import Stats
 from worker.errors import WorkerError
 from worker.kafka.broker import Broker
+from worker.kafka.cluster import Cluster
 
 __all__ = ["Bridge"]
 
@@ -105,6 +105,7 @@ class Bridge(mode.Service):
         Raises:
             BridgeError: an end is missing or cannot be reached, the credentials are wrong, or
                 the routes make a circle; says which and what to do.
+            BrokerError: Kafka cannot be reached, or does not allow what a route does.
         """
         if self._mirrors:
             return
@@ -120,7 +121,9 @@ class Bridge(mode.Service):
         partitions, replication = self._new_topics
         endpoints = Endpoints(
             pub_sub=pub_sub,
-            cluster=Cluster(connection, partitions=partitions, replication=replication),
+            cluster=Cluster.connect(connection),
+            partitions=partitions,
+            replication=replication,
             kafka_config={**DEFAULTS, **self._kafka_config, **connection.for_confluent()},
             dead_letters_topic=self._dead_letters_topic,
             group=self._group,
@@ -128,6 +131,7 @@ class Bridge(mode.Service):
             pace=self._pace,
             bounds=self._bounds,
         )
+        endpoints.require_topics(self._routes)
         connected = {route.name: endpoints.connect(route) for route in self._routes}
         refuse_loops([step for _, step in connected.values()])
         return {name: mirror for name, (mirror, _) in connected.items()}

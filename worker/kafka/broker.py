@@ -1,18 +1,22 @@
 """The Kafka that the worker talks to: one that runs already, or the embedded one.
 
+Faust ignores a source topic that does not exist when it subscribes and then consumes
+nothing from it, so the topics are there before the worker subscribes.
+
 The embedded broker lives in the first worker of a log directory and keeps nothing. Its address is
 in `broker.json` there, where further workers and the other commands find it.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from worker.embedded import kafka as embedded_kafka
+from worker.kafka.cluster import Cluster
 from worker.kafka.connection import Connection
-from worker.kafka.topics import create_missing
+from worker.kafka.permissions import Permission
 
 __all__ = ["Broker"]
 
@@ -27,6 +31,7 @@ class Broker:
         partitions: How many partitions each topic gets that is missing, by its name.
         replication: Replication factor of a topic that is missing.
         logdir: Where the address of the embedded broker is announced.
+        permissions: What the user of the connection has to be allowed to do.
     """
 
     def __init__(
@@ -35,11 +40,13 @@ class Broker:
         partitions: Mapping[str, int] = MappingProxyType({}),
         replication: int = 1,
         logdir: Path = Path(),
+        permissions: Sequence[Permission] = (),
     ) -> None:
         self._connection = connection
         self._partitions = partitions
         self._replication = replication
         self._logdir = logdir
+        self._permissions = permissions
         self._embedded: embedded_kafka.EmbeddedKafka | None = None
 
     @property
@@ -51,14 +58,15 @@ class Broker:
         """Find or start the broker, and create the topics that are missing.
 
         Raises:
-            BrokerError: no broker answers, or it refuses to create a topic.
+            BrokerError: no broker answers, or it refuses what the worker cannot do without.
         """
         if self._connection.is_embedded:
             found = embedded_kafka.find(self._logdir)
             hosts = found or self._start_embedded()
             self._connection = replace(self._connection, hosts=hosts)
         if self._embedded is None:
-            created = create_missing(self._connection, self._partitions, self._replication)
+            cluster = Cluster.connect(self._connection)
+            created = cluster.prepare(self._permissions, self._partitions, self._replication)
             names = ",".join(created) or "nothing"
             logger.info("broker=%s created=%s", self._connection.hosts, names)
 

@@ -15,7 +15,7 @@ import faust
 from pydantic import SecretStr
 from yarl import URL
 
-from worker.errors import SettingsError
+from worker.kafka.tls import load_certificate, trusting
 
 __all__ = ["EMBEDDED", "Connection", "Mechanism", "Protocol"]
 
@@ -129,20 +129,18 @@ class Connection:
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext | None:
-        if not self.has_tls:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=text_of(self.ca_file))
-            if self.cert_file is not None:
-                password = revealed(self.key_password)
-                context.load_cert_chain(self.cert_file, self.key_file, password or "")
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            raise SettingsError(
-                f"TLS cannot be set up with DARKROOM_KAFKA_CA_FILE={text_of(self.ca_file)}, "
-                f"DARKROOM_KAFKA_CERT_FILE={text_of(self.cert_file)}, "
-                f"DARKROOM_KAFKA_KEY_FILE={text_of(self.key_file)}: {error}; each has to be a "
-                "readable PEM file, and the key has to belong to the certificate"
-            ) from error
+        return self.new_ssl_context() if self.has_tls else None
+
+    def new_ssl_context(self) -> ssl.SSLContext:
+        """Return a context that trusts the authorities and shows the client's certificate.
+
+        Raises:
+            SettingsError: a certificate or key cannot be used.
+        """
+        context = trusting(self.ca_file)
+        if self.cert_file is not None and self.key_file is not None:
+            password = revealed(self.key_password)
+            load_certificate(context, self.cert_file, self.key_file, password)
         return context
 
 

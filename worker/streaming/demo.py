@@ -18,6 +18,9 @@ import confluent_kafka
 import orjson
 from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
+from worker.errors import SettingsError
+from worker.kafka.connection import Connection
+from worker.settings import load_settings
 from worker.streaming import kafka, pubsub
 from worker.streaming.errors import StreamingError
 from worker.streaming.pictures import Gallery, digits
@@ -113,25 +116,24 @@ def main() -> None:
 @count_option
 @out_option
 def kafka_demo(count: int, out: Path) -> None:
-    """Send pictures through Kafka: KAFKA_HOST and KAFKA_TOPIC, else an embedded one."""
-    host = os.environ.get("KAFKA_HOST", "embedded")
+    """Send pictures through Kafka: KAFKA_HOST and KAFKA_TOPIC, else an embedded one.
+
+    A secured Kafka is reached by the worker's settings (DARKROOM_KAFKA_...).
+    """
     topic = os.environ.get("KAFKA_TOPIC", "python-tester")
     arrivals = Arrivals(count, out)
     with contextlib.ExitStack() as stack, explained():
-        if host == "embedded":
+        connection = load_settings().kafka.connection
+        if connection.is_embedded:
             broker = stack.enter_context(EmbeddedKafka())
             broker.create_topic(topic, 2)
-            host = broker.bootstrap
-            click.echo(f"no KAFKA_HOST: using an embedded Kafka at {host}, which keeps nothing")
+            connection = Connection(broker.bootstrap)
+            click.echo(f"no KAFKA_HOST: using an embedded Kafka at {broker.bootstrap}, in memory")
+        host = connection.hosts
         params = {"KAFKA_HOST": host, "KAFKA_TOPIC": topic}
-        producer = confluent_kafka.Producer({"bootstrap.servers": host, "log_level": 2})
-        consumer = confluent_kafka.Consumer(
-            {
-                "bootstrap.servers": host,
-                "group.id": f"demo-{uuid.uuid4().hex[:8]}",
-                "log_level": 2,
-            }
-        )
+        client = {**connection.for_confluent(), "log_level": 2}
+        producer = confluent_kafka.Producer(client)
+        consumer = confluent_kafka.Consumer({**client, "group.id": f"demo-{uuid.uuid4().hex[:8]}"})
         stack.callback(consumer.close)
         from_now_on(consumer, topic, host)
 
@@ -207,7 +209,7 @@ def explained() -> Iterator[None]:
     """Show what went wrong in one line, without a traceback."""
     try:
         yield
-    except StreamingError as error:
+    except (StreamingError, SettingsError) as error:
         raise click.ClickException(str(error)) from error
 
 
