@@ -10,7 +10,8 @@ from worker.images.deployment import Deployment
 from worker.images.deployment_record import Order
 from worker.messages.commands import Command, ReloadCheckpoint, Rollback, Status, StopTraining
 from worker.messages.events import EventPublisher
-from worker.training.jobs import Job, Ledger
+from worker.training.job import Job
+from worker.training.ledger import Ledger
 from worker.training.runner import Runner
 
 __all__ = ["BroadcastCommands"]

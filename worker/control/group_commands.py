@@ -1,9 +1,10 @@
-"""Commands that exactly one worker of the group does, and the rejection of what nobody can do."""
+"""Commands that exactly one worker of the group does; bad commands are rejected."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import trainer
@@ -19,7 +20,8 @@ from worker.messages.commands import (
     parse_command,
 )
 from worker.messages.events import EventPublisher
-from worker.training.jobs import Job, JobDamaged, JobState, Ledger
+from worker.training.job import Job, JobKind, JobState
+from worker.training.ledger import JobDamaged, Ledger, Lock
 from worker.training.runner import Runner
 
 __all__ = ["GroupCommands"]
@@ -30,10 +32,10 @@ T = TypeVar("T")
 
 
 class GroupCommands:
-    """Does what exactly one worker of the group must do, and rejects what nobody can do.
+    """Does what exactly one worker of the group must do, and rejects what no worker can do.
 
     Args:
-        defaults: The trainer's params that a command's own are laid over.
+        defaults: The trainer's params; those of a command override them.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class GroupCommands:
         self._defaults = defaults
 
     async def handle(self, value: bytes | None, default_id: str) -> None:
-        """Do one command. When this returns it may be acknowledged: it is on disk, or refused.
+        """Do one command. Afterwards it may be acknowledged: it is on disk, or rejected.
 
         Args:
             value: The message as it came.
@@ -70,13 +72,13 @@ class GroupCommands:
     async def _do(self, command: Command) -> None:
         match command:
             case StartTraining():
-                await self._start_training(command)
+                await self._accept(command.id, "training", partial(self._new_training, command))
+            case Evaluate():
+                await self._accept(command.id, "evaluation", partial(self._new_evaluation, command))
             case StopTraining():
                 await self._stop_training(command)
-            case Evaluate():
-                await self._evaluate(command)
             case ReloadCheckpoint():
-                await self._on_disk(self._check_is_inside, command.path)
+                await _on_disk(self._check_is_inside, command.path)
             case Rollback() | Status():
                 pass  # every worker does these
 
@@ -86,91 +88,90 @@ class GroupCommands:
 
     # -- jobs ----------------------------------------------------------------------------------
 
-    async def _start_training(self, command: StartTraining) -> None:
-        if await self._is_known(command.id, "training"):
-            return
-        if command.processes > 1:
-            raise BadCommand(
-                f"processes: {command.processes} cannot be had yet; a job trains in 1 process"
-            )
-        params = {**self._defaults, **command.params}
-        await _check(params)
-        await self._accept(Job(name=command.id, params=params, deploy=command.deploy))
+    async def _accept(self, name: str, kind: JobKind, new_job: Callable[[], Job]) -> None:
+        """Write a job and publish that; its lock is held, so that no other event comes first.
 
-    async def _evaluate(self, command: Evaluate) -> None:
-        if await self._is_known(command.id, "evaluation"):
-            return
-        await self._on_disk(self._check_is_inside, command.path)
-        job = Job(name=command.id, kind="evaluation", checkpoint=command.path, split=command.kind)
-        await self._accept(job)
-
-    async def _is_known(self, name: str, kind: str) -> bool:
-        """Whether the command was accepted before, and this is its second delivery."""
-        job = await self._on_disk(self._ledger.read, name)
-        if job is not None and job.kind != kind:
-            raise BadCommand(f"id: {name!r} is the id of another {job.kind}; choose a new one")
-        if job is None and await self._on_disk(self._ledger.is_foreign, name):
-            raise BadCommand(
-                f"id: {name!r} is in use in the log directory for something that is no job; "
-                "choose another id"
-            )
-        return job is not None and job.told is not None
-
-    async def _on_disk(self, work: Callable[..., T], *arguments: object) -> T:
-        """Work with the log directory, in a thread.
-
-        Raises:
-            BadCommand: The directory does not let us; serving goes on, so the worker lives.
+        Args:
+            name: The command's id.
+            kind: What the command asks for.
+            new_job: Makes the job, or raises `BadCommand`; called in a thread.
         """
-        try:
-            return await asyncio.to_thread(work, *arguments)
-        except JobDamaged as error:
-            raise BadCommand(str(error)) from error
-        except OSError as error:  # such as a full disk
-            raise BadCommand(
-                f"the log directory cannot be used ({error}); send the command again when it can"
-            ) from error
-
-    async def _accept(self, job: Job) -> None:
-        """Keep the job, then say so; held locked meanwhile, so that nothing is told before."""
-        lock = await self._on_disk(self._ledger.lock, job.name)
-        if lock is None:
-            return  # it was kept before its worker died, and another works on it already
+        claimed = await _on_disk(self._claim, name, kind, new_job)
+        if claimed is None:
+            return
+        job, lock = claimed
         with lock:
-            await self._keep(job)
+            about = {"id": name} if kind == "evaluation" else {"id": name, "job": name}
+            await self._events.publish("accepted", key=name, **about)
+            if not job.state.is_final:  # else its end is still to be published
+                accepted = job.replaced(published_state=JobState.ACCEPTED)
+                with contextlib.suppress(OSError):  # at worst "accepted" is published twice
+                    await asyncio.to_thread(self._ledger.write, accepted)
         self._runner.wake()
 
-    async def _keep(self, job: Job) -> None:
-        kept = await self._on_disk(self._ledger.read, job.name)
-        if kept is None:
-            new = job.replaced(accepted_at=self._ledger.clock(), worker=self._events.worker)
-            kept = await self._on_disk(self._ledger.write, new)
-        if kept.told is not None:
-            return
-        about = {"id": job.name} if job.kind == "evaluation" else {"id": job.name, "job": job.name}
-        await self._events.publish("accepted", key=job.name, **about)
-        if not kept.state.is_final:  # else its end is still to be told
-            with contextlib.suppress(OSError):  # it is accepted; at worst that is told twice
-                await asyncio.to_thread(self._ledger.write, kept.replaced(told=JobState.ACCEPTED))
+    def _claim(
+        self, name: str, kind: JobKind, new_job: Callable[[], Job]
+    ) -> tuple[Job, Lock] | None:
+        """Write a job that is new, and return it locked; None when nothing is left to be done."""
+        job = self._ledger.read(name)
+        if job is not None and job.kind != kind:
+            raise BadCommand(f"id: {name!r} is the id of another {job.kind}; choose a new one")
+        if job is None and self._ledger.is_foreign(name):
+            raise BadCommand(
+                f"id: the log directory has a file or folder {name!r} that is not a job; "
+                "choose another id"
+            )
+        if job is not None and job.published_state is not None:
+            return None  # a second delivery
+        job = new_job()
+        lock = self._ledger.lock(name)
+        if lock is None:
+            return None  # it was written before its worker died, and another works on it already
+        try:
+            written = self._ledger.read(name) or self._ledger.write(job)
+        except BaseException:
+            lock.close()
+            raise
+        if written.published_state is None:
+            return written, lock
+        lock.close()
+        return None
+
+    def _new_training(self, command: StartTraining) -> Job:
+        if command.processes > 1:
+            raise BadCommand(
+                f"processes: {command.processes} is not supported; a job trains in one process"
+            )
+        params = {**self._defaults, **command.params}
+        _check(params)
+        return self._new_job(name=command.id, params=params, deploy=command.deploy)
+
+    def _new_evaluation(self, command: Evaluate) -> Job:
+        self._check_is_inside(command.path)
+        return self._new_job(
+            name=command.id, kind="evaluation", checkpoint=command.path, split=command.kind
+        )
+
+    def _new_job(self, **fields: Any) -> Job:
+        return Job(accepted_at=self._ledger.clock(), worker=self._events.worker, **fields)
 
     async def _stop_training(self, command: StopTraining) -> None:
-        job = await self._on_disk(self._ledger.read, command.job)
-        if job is None:
-            raise BadCommand(await self._on_disk(self._unknown, command.job))
-        asked_by = await self._on_disk(self._ledger.asked_to_stop, command.job)
-        if asked_by == command.id:
-            return
-        if job.state.is_final:
-            raise BadCommand(f"job: {job.name!r} is {job.state} already")
-        if asked_by is None:
-            await self._on_disk(self._ledger.ask_to_stop, command.job, command.id)
+        await _on_disk(self._request_stop, command)
         self._runner.cancel(command.job, command.id)
         self._runner.wake()
 
-    def _unknown(self, name: str) -> str:
-        names = [job.name for job in self._ledger.jobs()]
-        hint = trainer.did_you_mean(name, names) or "; status lists the jobs"
-        return f"job: {name!r} is not known{hint}"
+    def _request_stop(self, command: StopTraining) -> None:
+        """Note the request beside the job, where every worker that runs the job finds it."""
+        job = self._ledger.read(command.job)
+        if job is None:
+            names = [known.name for known in self._ledger.jobs()]
+            hint = trainer.did_you_mean(command.job, names) or "; status lists the jobs"
+            raise BadCommand(f"job: {command.job!r} is not known{hint}")
+        request = self._ledger.stop_request(command.job)
+        if job.state.is_final and request != command.id:
+            raise BadCommand(f"job: {job.name!r} is {job.state} already")
+        if request is None:
+            self._ledger.request_stop(command.job, command.id)
 
     def _check_is_inside(self, checkpoint: str) -> None:
         logdir = self._ledger.logdir.resolve()
@@ -181,10 +182,27 @@ class GroupCommands:
             )
 
 
-async def _check(params: Mapping[str, Any]) -> None:
+async def _on_disk(work: Callable[..., T], *arguments: object) -> T:
+    """Do all that a command needs from the log directory, in one thread.
+
+    Raises:
+        BadCommand: The command is wrong, or the directory cannot be used. Serving goes on, so the
+            worker must live on too.
+    """
     try:
-        # in a thread: it imports torch, which takes a second or two
-        await asyncio.to_thread(trainer.Params.validate_all, params)
+        return await asyncio.to_thread(work, *arguments)
+    except JobDamaged as error:
+        raise BadCommand(str(error)) from error
+    except OSError as error:  # such as a full disk
+        raise BadCommand(
+            f"the log directory cannot be used ({error}); send the command again when it can"
+        ) from error
+
+
+def _check(params: Mapping[str, Any]) -> None:
+    """Check params as a whole; imports torch, which takes a second or two."""
+    try:
+        trainer.Params.validate_all(params)
     except trainer.ParamsError as error:
         raise BadCommand(f"params: {error}") from error
     except Exception as error:

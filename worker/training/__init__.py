@@ -1,1 +1,1 @@
-"""Jobs: kept in a ledger on disk, run one at a time in a process of their own."""
+"""Jobs: recorded on disk, run one at a time per kind, each in a process of its own."""

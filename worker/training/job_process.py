@@ -1,28 +1,24 @@
-"""A job's process as its worker sees it: start it, hear it, stop it, learn how it ended."""
+"""A job's process as its worker sees it: start, read, stop it, and learn how it ended."""
 
 import asyncio
 import multiprocessing
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
-from typing import Any, Self
-
-import orjson
+from typing import Self
 
 from worker.errors import WorkerError
-from worker.training import job_main as child
-from worker.training.job_main import Outcome, Task
-from worker.training.jobs import Lock
+from worker.training import job_main
+from worker.training.ledger import Lock
+from worker.training.process_messages import Outcome, Pulse, Report, Stop, Task, from_line, to_line
 
-__all__ = ["JobProcess", "ProcessDied", "ProcessHung"]
+__all__ = ["JobProcess", "ProcessDied", "ProcessHung", "how_it_ended"]
 
 EXIT_S = 2.0
-LINGER_S = 1.0  # a process that has told its outcome has nothing left to do but to be torn down
-MAX_LINE = 2**20
+LINGER_S = 1.0  # a process that has sent its outcome only has to be torn down
+MAX_LINE = 2**26  # an outcome has the metrics of each class
 
 
 class ProcessDied(WorkerError):  # noqa: N818 - says what happened
@@ -37,52 +33,37 @@ class JobProcess:
     """One job in one spawned process. Made by `start`, always to be closed by `close`."""
 
     def __init__(
-        self,
-        executor: ProcessPoolExecutor,
-        process: BaseProcess,
-        future: "Future[Outcome]",
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, process: BaseProcess, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self._executor = executor
         self._process = process
-        self._future = future
         self._reader = reader
         self._writer = writer
+        self._outcome: Outcome | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(process.sentinel, self._reap)
 
     @classmethod
     async def start(cls, task: Task, lock: Lock) -> Self:
-        """Start the process and hand it the job's lock, which it holds as long as it lives.
+        """Start the process and give it the job's lock, which it holds as long as it lives.
 
         Raises:
-            OSError: When the system has no room for another process.
+            OSError: The system has no room for another process.
         """
         here, there = socket.socketpair()
-        socket.send_fds(here, [b"l"], [lock.fileno()])
-        executor = ProcessPoolExecutor(
-            max_workers=1,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=child.prepare,
-            initargs=(there, task.threads),
-        )
-        before = set(multiprocessing.active_children())
-        try:
-            with _signals_held_back():
-                future = executor.submit(child.run, task)
-        except BaseException:
-            here.close()
-            raise
-        finally:
-            there.close()  # else the end of file would never come when the child dies
-        (process,) = set(multiprocessing.active_children()) - before
+        with there:  # closed here, else the stream would not end when the process dies
+            try:
+                socket.send_fds(here, [b"l"], [lock.fileno()])
+                context = multiprocessing.get_context("spawn")
+                process = context.Process(target=job_main.main, args=(there, task))
+                with _signals_blocked():
+                    process.start()
+            except BaseException:
+                here.close()
+                raise
         here.settimeout(0)
-        try:
-            reader, writer = await asyncio.open_connection(sock=here, limit=MAX_LINE)
-        except BaseException:
-            process.kill()
-            raise
-        return cls(executor, process, future, reader, writer)
+        reader, writer = await asyncio.open_connection(sock=here, limit=MAX_LINE)
+        return cls(process, reader, writer)
 
     @property
     def pid(self) -> int:
@@ -90,11 +71,14 @@ class JobProcess:
         assert self._process.pid is not None
         return self._process.pid
 
-    async def messages(self, hang_s: float) -> AsyncIterator[dict[str, Any]]:
-        """What the process tells, until it has nothing more to tell or is dead.
+    async def messages(self, hang_s: float) -> AsyncIterator[Report]:
+        """Yield what the process reports, until it has sent its outcome or is dead.
+
+        Args:
+            hang_s: Seconds without any message, pulses included, after which it counts as hung.
 
         Raises:
-            ProcessHung: When it is silent for `hang_s` seconds.
+            ProcessHung: It sent nothing for `hang_s` seconds.
         """
         while True:
             try:
@@ -105,41 +89,51 @@ class JobProcess:
             except ConnectionError:
                 return
             if not line.endswith(b"\n"):
-                return  # the end, or half a line of a process that died writing it
-            yield orjson.loads(line)
+                return  # the end, or half a line of a process that died while it wrote
+            match from_line(line):
+                case Outcome() as outcome:
+                    self._outcome = outcome
+                case Pulse() | Stop():
+                    continue
+                case report:
+                    yield report
 
     async def outcome(self) -> Outcome:
-        """How the job went.
+        """Return how the job went, once `messages` has come to its end.
 
         Raises:
-            ProcessDied: When the process did not live to tell.
+            ProcessDied: The process died before it sent its outcome.
         """
-        try:
-            return await asyncio.wrap_future(self._future)
-        except BrokenProcessPool:
-            await asyncio.to_thread(self._process.join, EXIT_S)
-            raise ProcessDied(_how_it_died(self._process.exitcode)) from None
+        if self._outcome is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EXIT_S):
+                    await self._ended.wait()
+            raise ProcessDied(f"the process {how_it_ended(self._process.exitcode)}")
+        if self._outcome.status == "died":
+            raise ProcessDied(self._outcome.reason or "")
+        return self._outcome
 
     def stop(self, timeout_s: float) -> None:
-        """Ask the process to save and end; it is killed when it has not after `timeout_s`."""
+        """Ask the process to save and end; after `timeout_s` seconds it is killed."""
         if self._deadline is None:
             with suppress(OSError, RuntimeError):  # it is dead already
-                self._writer.write(b"s")
+                self._writer.write(to_line(Stop()))
             loop = asyncio.get_running_loop()
             self._deadline = loop.call_later(timeout_s, self.kill)
 
     def kill(self) -> None:
-        """End it now; a stopped (SIGSTOP) or hanging process too."""
+        """End the process now, also a stopped (SIGSTOP) or hanging one."""
         with suppress(ValueError):  # closed already
             self._process.kill()
 
     async def close(self) -> None:
-        """Leave nothing behind: no process, thread or socket."""
-        if not self._future.done():
+        """Wait for the process's end, which is forced without an outcome, and free everything."""
+        if self._outcome is None:
             self.kill()
         last_resort = asyncio.get_running_loop().call_later(LINGER_S, self.kill)
         try:
-            await asyncio.to_thread(self._executor.shutdown)
+            await self._ended.wait()
+            self._process.close()
         finally:
             last_resort.cancel()
             if self._deadline is not None:
@@ -148,12 +142,18 @@ class JobProcess:
             with suppress(ConnectionError):
                 await self._writer.wait_closed()
 
+    def _reap(self) -> None:
+        """Take the exit code, in this thread only: a second one would find no child to wait for."""
+        asyncio.get_running_loop().remove_reader(self._process.sentinel)
+        self._process.join()
+        self._ended.set()
+
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Let a child begin with SIGINT and SIGTERM blocked, until it has chosen to ignore them.
+def _signals_blocked() -> Iterator[None]:
+    """Let a process begin with SIGINT and SIGTERM blocked, until it ignores them.
 
-    Both go to the whole process group at a Ctrl-C, and would end a child that is not up yet.
+    At a Ctrl-C both go to the whole process group, and would end a process that is still starting.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -162,12 +162,13 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _how_it_died(exitcode: int | None) -> str:
+def how_it_ended(exitcode: int | None) -> str:
+    """Say in words how a process ended, to be put after its name."""
     if exitcode is None:
-        return "the process ended in an unknown way"
+        return "ended in an unknown way"
     if exitcode >= 0:
-        return f"the process ended by itself with exit code {exitcode}"
+        return f"ended by itself with exit code {exitcode}"
     name = signal.Signals(-exitcode).name
     if -exitcode == signal.SIGKILL:
         name += " (as the system does when memory runs out, or somebody did it by hand)"
-    return f"the process was ended by {name}"
+    return f"was ended by {name}"

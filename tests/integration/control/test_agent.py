@@ -13,7 +13,7 @@ import mode
 import pytest
 from faust.contrib.asgi import faust_app_running
 
-from tests.integration.training.rooms import until
+from tests.job_room import until
 from worker.control.agent import control_agent
 from worker.control.group_commands import GroupCommands
 from worker.kafka.broker import Broker
@@ -23,7 +23,8 @@ from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
 from worker.testing import EmbeddedKafka
 from worker.testing.stream_client import StreamClient
-from worker.training.jobs import JobState, Ledger
+from worker.training.job import JobState
+from worker.training.ledger import Ledger
 from worker.training.runner import Runner
 
 RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
@@ -157,4 +158,4 @@ async def test_a_command_that_was_not_answered_is_delivered_again(
     ]
     job = deployment.ledger.read("a")
     assert job is not None
-    assert job.told is JobState.ACCEPTED
+    assert job.published_state is JobState.ACCEPTED

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.training.rooms import until
+from tests.job_room import until
 from worker.backoff import Backoff
 from worker.control.command_listener import CommandListener
 from worker.images.deployment_record import Order

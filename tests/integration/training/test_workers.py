@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.integration.training.rooms import PARAMS, WAIT_S, Room, is_alive, until
+from tests.job_room import PARAMS, WAIT_S, Room, is_alive, until
 from worker.testing.digits import write_digits
-from worker.training.jobs import JobState
+from worker.training.job import JobState
 
 PROGRAM = Path(__file__).parent / "lone_worker.py"
 
@@ -84,8 +84,8 @@ async def test_a_killed_worker_takes_its_training_along_and_leaves_the_job(
     lone_worker.process.kill()
     await until(lambda: not is_alive(pid), "the training to die with its worker", 5.0)
     async with room.runner("worker-2"):
-        resumed = await room.heard("resumed")
-        finished = await room.heard("finished")
+        resumed = await room.event("resumed")
+        finished = await room.event("finished")
 
     assert resumed["epoch"] >= 1
     assert (finished["epoch"], finished["worker"]) == (12, "worker-2")
@@ -126,6 +126,6 @@ def test_one_of_two_workers_trains(room: Room, lone_worker: LoneWorker) -> None:
 def until_deployed(room: Room) -> None:
     """Wait until all of the job is told."""
     deadline = time.monotonic() + WAIT_S
-    while room.job("a").told is not JobState.FINISHED:
+    while room.job("a").published_state is not JobState.FINISHED:
         assert time.monotonic() < deadline, f"not finished within {WAIT_S:g} s: {room.job('a')}"
         time.sleep(0.05)

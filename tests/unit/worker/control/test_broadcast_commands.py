@@ -21,7 +21,8 @@ from worker.messages.commands import (
     StopTraining,
 )
 from worker.messages.events import EventPublisher
-from worker.training.jobs import Job, JobState, Ledger
+from worker.training.job import Job, JobState
+from worker.training.ledger import Ledger
 from worker.training.runner import Runner
 
 
@@ -62,7 +63,7 @@ class Worker:
         await self.broadcast_commands.handle(command, (1000, self.offset))
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def answers(self) -> list[tuple[str, str]]:
         return [(event["event"], event["id"]) for event in self.events]
 
 
@@ -102,7 +103,7 @@ async def test_a_rollback_goes_one_back(worker: Worker) -> None:
     await worker.hear(ReloadCheckpoint(id="r2", job="b"))
     await worker.hear(Rollback(id="r3"))
 
-    assert worker.told == [("reloaded", "r1"), ("reloaded", "r2"), ("rolled-back", "r3")]
+    assert worker.answers == [("reloaded", "r1"), ("reloaded", "r2"), ("rolled-back", "r3")]
     assert worker.events[-1]["model"]["job"] == "a"
 
 
@@ -110,7 +111,7 @@ async def test_a_rollback_to_nothing_says_so(worker: Worker) -> None:
     """Without an earlier model the answer says what to do."""
     await worker.hear(Rollback(id="r"))
 
-    assert worker.told == [("reload-failed", "r")]
+    assert worker.answers == [("reload-failed", "r")]
     assert "reload-checkpoint" in worker.events[0]["reason"]
 
 
@@ -145,4 +146,4 @@ async def test_what_concerns_one_worker_is_not_answered(worker: Worker, command:
     """A worker that does not run a job has nothing to say about its end."""
     await worker.hear(command)
 
-    assert worker.told == []
+    assert worker.answers == []

@@ -12,7 +12,8 @@ import trainer
 from worker.control.group_commands import GroupCommands
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
-from worker.training.jobs import Job, JobState, Ledger
+from worker.training.job import Job, JobState
+from worker.training.ledger import Ledger
 from worker.training.runner import Runner
 
 PLACE = "images-control-0-7"
@@ -53,7 +54,7 @@ class Worker:
             self.ledger.write(job)
 
     @property
-    def told(self) -> list[tuple[str, str]]:
+    def answers(self) -> list[tuple[str, str]]:
         return [(event["event"], event["id"]) for event in self.events]
 
     @property
@@ -86,21 +87,21 @@ async def test_the_second_delivery_changes_nothing(worker: Worker) -> None:
     await worker.take("start-training", id="a", params={"num_epochs": 1})
     await worker.take("start-training", id="a", params={"nonsense": 1})
 
-    assert worker.told == [("accepted", "a")]
+    assert worker.answers == [("accepted", "a")]
     assert worker.job() == kept
 
 
 @pytest.mark.parametrize("state", JobState)
-async def test_a_job_that_was_told_of_is_not_touched(worker: Worker, state: JobState) -> None:
+async def test_a_job_that_was_announced_is_not_touched(worker: Worker, state: JobState) -> None:
     """In whatever state a job is, its command's second delivery leaves it there."""
-    job = Job(name="a", state=state, told=state)
+    job = Job(name="a", state=state, published_state=state)
     worker.keep(job)
     await worker.take("start-training", id="a")
 
-    assert (worker.told, worker.job()) == ([], job)
+    assert (worker.answers, worker.job()) == ([], job)
 
 
-async def test_an_acceptance_that_was_not_confirmed_is_told_again(worker: Worker) -> None:
+async def test_an_acceptance_that_was_not_confirmed_is_published_again(worker: Worker) -> None:
     """The worker died between the disk and the answer: the next delivery brings the answer."""
 
     def is_away(_event: dict[str, Any]) -> None:
@@ -113,9 +114,9 @@ async def test_an_acceptance_that_was_not_confirmed_is_told_again(worker: Worker
     worker.on_event = worker.events.append
     await worker.take("start-training", id="a")
 
-    assert on_disk.told is None
-    assert worker.told == [("accepted", "a")]  # and not rejected
-    assert worker.job().told is JobState.ACCEPTED
+    assert on_disk.published_state is None
+    assert worker.answers == [("accepted", "a")]  # and not rejected
+    assert worker.job().published_state is JobState.ACCEPTED
 
 
 async def test_a_job_that_somebody_works_on_is_left_to_him(worker: Worker) -> None:
@@ -124,7 +125,7 @@ async def test_a_job_that_somebody_works_on_is_left_to_him(worker: Worker) -> No
     with worker.ledger.lock("a"):  # type: ignore[union-attr]
         await worker.take("start-training", id="a")
 
-    assert worker.told == []
+    assert worker.answers == []
 
 
 async def test_wrong_params_are_refused_all_at_once(worker: Worker) -> None:
@@ -132,7 +133,7 @@ async def test_wrong_params_are_refused_all_at_once(worker: Worker) -> None:
     params = {"num_epoch": 3, "batch_size": -1, "optim_class": "os.system"}
     await worker.take("start-training", id="a", params=params)
 
-    assert worker.told == [("rejected", "a")]
+    assert worker.answers == [("rejected", "a")]
     assert all(name in worker.reason for name in ("num_epoch", "batch_size", "os.system"))
     assert not worker.ledger.folder("a").exists()
 
@@ -193,8 +194,8 @@ async def test_a_stop_is_kept_for_whoever_runs_the_job(worker: Worker) -> None:
     await worker.take("stop-training", id="stop-1", job="a")
     await worker.take("stop-training", id="stop-2", job="a")
 
-    assert worker.ledger.asked_to_stop("a") == "stop-1"
-    assert worker.told == [("accepted", "a")]
+    assert worker.ledger.stop_request("a") == "stop-1"
+    assert worker.answers == [("accepted", "a")]
 
 
 async def test_stopping_an_unknown_job_is_refused_with_a_likely_one(worker: Worker) -> None:
@@ -209,7 +210,7 @@ async def test_stopping_an_unknown_job_is_refused_with_a_likely_one(worker: Work
 @pytest.mark.parametrize("state", [JobState.FINISHED, JobState.FAILED, JobState.CANCELLED])
 async def test_what_is_over_cannot_be_stopped(worker: Worker, state: JobState) -> None:
     """The answer says how it ended."""
-    worker.keep(Job(name="a", state=state, told=state))
+    worker.keep(Job(name="a", state=state, published_state=state))
     await worker.take("stop-training", id="s", job="a")
 
     assert f"'a' is {state} already" in worker.reason
@@ -219,10 +220,10 @@ async def test_the_second_delivery_of_a_stop_is_no_mistake(worker: Worker) -> No
     """When the job has been cancelled by this very command, nothing is to be said."""
     await worker.take("start-training", id="a")
     await worker.take("stop-training", id="s", job="a")
-    worker.keep(worker.job().replaced(state=JobState.CANCELLED, told=JobState.CANCELLED))
+    worker.keep(worker.job().replaced(state=JobState.CANCELLED, published_state=JobState.CANCELLED))
     await worker.take("stop-training", id="s", job="a")
 
-    assert worker.told == [("accepted", "a")]
+    assert worker.answers == [("accepted", "a")]
 
 
 async def test_an_evaluation_is_a_job(worker: Worker) -> None:
@@ -231,7 +232,7 @@ async def test_an_evaluation_is_a_job(worker: Worker) -> None:
 
     job = worker.job("e")
     assert (job.kind, job.checkpoint, job.split) == ("evaluation", "a/checkpoints/best.pt", "train")
-    assert worker.told == [("accepted", "e")]
+    assert worker.answers == [("accepted", "e")]
 
 
 async def test_an_id_belongs_to_one_command(worker: Worker) -> None:
@@ -270,7 +271,7 @@ async def test_what_every_worker_does_is_not_answered_here(
     """The answer to such a command comes from each worker, and not once more."""
     await worker.group_commands.handle(json.dumps(fields).encode(), PLACE)
 
-    assert worker.told == []
+    assert worker.answers == []
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"id": 3}', b"\xff", b"null"])
@@ -278,7 +279,7 @@ async def test_noise_is_refused(worker: Worker, value: bytes | None) -> None:
     """What is no command is answered under the id of its place in the topic."""
     await worker.group_commands.handle(value, PLACE)
 
-    assert worker.told == [("rejected", PLACE)]
+    assert worker.answers == [("rejected", PLACE)]
 
 
 async def test_a_job_whose_folder_was_deleted_can_be_started_again(worker: Worker) -> None:
@@ -287,4 +288,4 @@ async def test_a_job_whose_folder_was_deleted_can_be_started_again(worker: Worke
     shutil.rmtree(worker.ledger.folder("a"))
     await worker.take("start-training", id="a")
 
-    assert worker.told == [("accepted", "a"), ("accepted", "a")]
+    assert worker.answers == [("accepted", "a"), ("accepted", "a")]

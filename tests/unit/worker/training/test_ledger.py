@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.training.jobs import Job, JobDamaged, JobState, Ledger, Lock
+from worker.training.job import Job, JobState
+from worker.training.ledger import JobDamaged, Ledger, Lock
 
 
 @pytest.fixture
@@ -59,10 +60,10 @@ def test_jobs_come_in_the_order_of_their_acceptance(ledger: Ledger) -> None:
 
 def test_a_job_that_is_over_is_seen_again_when_it_is_written_again(ledger: Ledger) -> None:
     """Deleting a job's folder and sending its command again trains again."""
-    over = Job(name="a", state=JobState.FINISHED, told=JobState.FINISHED)
+    over = Job(name="a", state=JobState.FINISHED, published_state=JobState.FINISHED)
     keep(ledger, over)
     seen = [ledger.jobs()]
-    keep(ledger, over.replaced(state=JobState.ACCEPTED, told=None))
+    keep(ledger, over.replaced(state=JobState.ACCEPTED, published_state=None))
     seen.append(ledger.jobs())
     (ledger.folder("a") / "job.json").unlink()
     seen.append(ledger.jobs())
@@ -113,7 +114,7 @@ def test_a_lock_is_held_by_one(ledger: Ledger) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from worker.training.jobs import Ledger
+from worker.training.ledger import Ledger
 lock = Ledger(Path(sys.argv[1])).lock("a")
 print("held" if lock else "taken", flush=True)
 time.sleep(60)
@@ -156,11 +157,11 @@ def test_a_lock_that_is_shared_is_free_when_both_have_let_go(ledger: Ledger) -> 
 def test_a_stop_is_asked_for_beside_the_lock(ledger: Ledger) -> None:
     """Whoever works on a job learns that it shall stop, and by which command."""
     keep(ledger, Job(name="a"))
-    before = ledger.asked_to_stop("a")
+    before = ledger.stop_request("a")
     with hold(ledger, "a"):
-        ledger.ask_to_stop("a", "stop-1")
+        ledger.request_stop("a", "stop-1")
 
-    assert (before, Ledger(ledger.logdir).asked_to_stop("a")) == (None, "stop-1")
+    assert (before, Ledger(ledger.logdir).stop_request("a")) == (None, "stop-1")
 
 
 def test_what_is_no_job_is_foreign(ledger: Ledger) -> None:

@@ -1,40 +1,31 @@
-"""Tells on the events topic what becomes of a job, for as long as it takes to be heard."""
+"""Publishes what happens to a job, and tries again until the broker has confirmed it."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from worker.backoff import Backoff
 from worker.messages.commands import Command, ReloadCheckpoint
 from worker.messages.events import EventPublisher
-from worker.training.jobs import Job, JobState
+from worker.training.job import Job, JobState
+from worker.training.process_messages import JobCheckpoint, JobEpoch, JobStarted
 
-__all__ = ["Announcer"]
+__all__ = ["JobEvents", "pause"]
 
 logger = logging.getLogger(__name__)
 
 FIRST_BACK_OFF_S = 0.5
 MAX_BACK_OFF_S = 10.0
-_OF_EPOCH = (
-    "epoch",
-    "num_epochs",
-    "train_loss",
-    "test_loss",
-    "train_metrics",
-    "test_metrics",
-    "learning_rate",
-    "images_per_s",
-)
 
 
-class Announcer:
-    """Publishes a job's events in order, each again until the broker has confirmed it.
+class JobEvents:
+    """Publishes a job's events in order, each until the broker has confirmed it.
 
     Args:
-        events: Where they go.
+        events: Publishes one event.
         send_command: Puts a command on the control topic and waits for the confirmation.
-        stopping: Set when the worker stops; then what fails is not tried again but raised.
+        stopping: Set when the worker stops; then a failure is raised instead of tried again.
         backoff: Delays between attempts to publish during an outage.
     """
 
@@ -50,25 +41,30 @@ class Announcer:
         self._stopping = stopping
         self._backoff = backoff or Backoff(FIRST_BACK_OFF_S, MAX_BACK_OFF_S)
 
-    async def started(self, job: Job, message: Mapping[str, Any]) -> None:
-        """The process has opened the data and begins, or goes on where the job was left."""
-        is_again = message["resumed"] or job.attempts > 1
-        fields = {name: message[name] for name in ("num_epochs", "n_train", "n_test")}
-        fields["epoch"] = message["first_epoch"]
+    async def started(self, job: Job, report: JobStarted) -> None:
+        """Publish that the training begins, or goes on where it was left."""
+        is_again = report.resumed or job.attempts > 1
+        fields = report.model_dump(include={"num_epochs", "n_train", "n_test"})
+        fields["epoch"] = report.first_epoch
         if is_again and job.reason:
             fields["reason"] = job.reason
         await self._publish("resumed" if is_again else "started", job, **fields)
 
-    async def epoch(self, job: Job, message: Mapping[str, Any]) -> None:
-        """An epoch is done."""
-        await self._publish("epoch", job, **{name: message[name] for name in _OF_EPOCH})
+    async def epoch(self, job: Job, report: JobEpoch) -> None:
+        """Publish the figures of an epoch."""
+        await self._publish("epoch", job, **report.model_dump(exclude={"message"}))
 
-    async def checkpoint(self, job: Job, message: Mapping[str, Any]) -> None:
-        """A checkpoint is on disk."""
-        await self._publish("checkpoint", job, **message)
+    async def checkpoint(self, job: Job, report: JobCheckpoint) -> None:
+        """Publish that a checkpoint is on disk."""
+        await self._publish("checkpoint", job, **report.model_dump(exclude={"message"}))
 
     async def end(self, job: Job, cancelled_by: str | None) -> None:
-        """The job has come to its end; a finished training is deployed when that was wanted."""
+        """Publish how the job ended, and deploy a finished training unless its command forbade it.
+
+        Args:
+            job: A job in a final state.
+            cancelled_by: The id of the command that cancelled it.
+        """
         about: dict[str, Any] = {"checkpoint": job.checkpoint}
         match job.state:
             case JobState.FINISHED if job.kind == "evaluation":
@@ -96,7 +92,7 @@ class Announcer:
         await self._persist(lambda: self._events.publish(event, key=job.name, **message))
 
     async def _persist(self, send: Callable[[], Awaitable[object]]) -> None:
-        """Send until it is confirmed; the job goes on meanwhile."""
+        """Send until it is confirmed; the training continues meanwhile."""
         while True:
             try:
                 await send()
@@ -112,7 +108,7 @@ class Announcer:
 
 
 async def pause(stopping: asyncio.Event, seconds: float) -> None:
-    """Wait, but no longer than until the worker stops."""
+    """Wait for some seconds, but not after the worker has begun to stop."""
     try:
         async with asyncio.timeout(seconds):
             await stopping.wait()

@@ -1,4 +1,4 @@
-"""A log directory with data, and runners that work in it: what the tests of jobs begin with."""
+"""A log directory with data, and runners that work in it: where the tests of jobs begin."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ import psutil
 
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
-from worker.training.jobs import Job, JobState, Ledger
-from worker.training.runner import Runner
+from worker.training.job import Job, JobState
+from worker.training.job_process import JobProcess
+from worker.training.ledger import Ledger, Lock
+from worker.training.process_messages import Task
+from worker.training.runner import Runner, StartProcess
 
 PARAMS: dict[str, Any] = {
     "batch_size": 64,
@@ -34,12 +37,19 @@ Event = dict[str, Any]
 
 @dataclass
 class Room:
-    """One log directory, and all that its runners tell."""
+    """One log directory, and everything that its runners publish.
+
+    Attributes:
+        start_process: What the runners start for a job.
+        processes: The processes that they have started, the last one last.
+    """
 
     logdir: Path
     datadir: Path
+    start_process: StartProcess = JobProcess.start
     events: list[Event] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
+    processes: list[JobProcess] = field(default_factory=list)
 
     @property
     def ledger(self) -> Ledger:
@@ -47,8 +57,17 @@ class Room:
 
     def runner(self, worker: str = "worker-1", **settings: Any) -> Runner:
         settings = {"scan_s": 0.2, "datadir": self.datadir} | settings
-        events = EventPublisher(self._send, worker)
-        return Runner(self.ledger, events, send_command=self._send_command, **settings)
+        return Runner(
+            self.ledger,
+            EventPublisher(self._send, worker),
+            send_command=self._send_command,
+            start_process=self._start,
+            **settings,
+        )
+
+    async def _start(self, task: Task, lock: Lock) -> JobProcess:
+        self.processes.append(await self.start_process(task, lock))
+        return self.processes[-1]
 
     async def _send(self, _key: bytes, value: bytes) -> None:
         self.events.append(json.loads(value))
@@ -58,13 +77,11 @@ class Room:
 
     def accept(self, name: str, params: dict[str, Any] = PARAMS, **fields: Any) -> None:
         """Put a job into the ledger, as if its command had been taken."""
-        job = Job(
-            name=name, params=params, accepted_at=time.time(), told=JobState.ACCEPTED, **fields
-        )
+        fields = {"accepted_at": time.time(), "published_state": JobState.ACCEPTED} | fields
         lock = self.ledger.lock(name)
         assert lock is not None
         with lock:
-            self.ledger.write(job)
+            self.ledger.write(Job(name=name, params=params, **fields))
 
     def job(self, name: str) -> Job:
         job = self.ledger.read(name)
@@ -78,13 +95,22 @@ class Room:
             lock.close()
         return lock is not None
 
-    def told(self, name: str) -> list[Event]:
+    @property
+    def event_names(self) -> list[str]:
+        return [event["event"] for event in self.events]
+
+    def events_named(self, name: str) -> list[Event]:
         return [event for event in self.events if event["event"] == name]
 
-    async def heard(self, event: str, count: int = 1) -> Event:
-        """Wait until an event came so many times, and return the last."""
-        await until(lambda: len(self.told(event)) >= count, f"{count} {event}: {self.events}")
-        return self.told(event)[count - 1]
+    async def event(self, name: str, count: int = 1) -> Event:
+        """Wait until so many events of a name were published, and return the last of these."""
+        await until(lambda: len(self.events_named(name)) >= count, f"{count} {name}: {self.events}")
+        return self.events_named(name)[count - 1]
+
+    async def next_process(self, count: int = 1) -> JobProcess:
+        """Wait until so many processes were started, and return the last of these."""
+        await until(lambda: len(self.processes) >= count, f"{count} processes")
+        return self.processes[count - 1]
 
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> None:
@@ -92,7 +118,7 @@ async def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}"
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.005)
 
 
 def is_alive(pid: int) -> bool:

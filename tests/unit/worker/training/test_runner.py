@@ -1,0 +1,313 @@
+"""A job comes to its end and to an event, whatever happens to its processes and workers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.job_room import Room, until
+from tests.unit.worker.training.scripted_process import (
+    Script,
+    ScriptedProcess,
+    Scripts,
+    checkpoint,
+    dies,
+    dies_after_a_checkpoint,
+    epoch,
+    fails,
+    finished,
+    hangs,
+    started,
+    trains,
+    trains_until_stopped,
+)
+from worker.training.job import JobState
+from worker.training.ledger import Lock
+from worker.training.process_messages import Message, Outcome, Task
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room(tmp_path / "logs", tmp_path / "data", Scripts(trains).start)
+
+
+def scripted(room: Room, *scripts: Script) -> Room:
+    room.start_process = Scripts(*scripts).start
+    return room
+
+
+async def test_a_training_is_published_from_start_to_end(room: Room) -> None:
+    """A job's events come in order, and its best checkpoint is deployed."""
+    room.accept("a")
+    async with room.runner(scan_s=0.01, threads=3):
+        end = await room.event("finished")
+        await until(lambda: not room.job("a").needs_work, "the end to be noted")
+
+    assert room.event_names == ["started", *["epoch", "checkpoint"] * 3, "finished"]
+    assert all((event["job"], event["id"]) == ("a", "a") for event in room.events)
+    assert (end["checkpoint"], end["metrics"]) == ("a/checkpoints/best.pt", {"accuracy": 0.8})
+    assert [command.id for command in room.commands] == ["a-deploy"]
+    assert (room.job("a").state, room.job("a").epoch) == (JobState.FINISHED, 3)
+    assert room.is_free("a")
+    assert [process.task.threads for process in room.processes] == [3]
+
+
+async def test_jobs_of_a_kind_wait_for_each_other(room: Room) -> None:
+    """One training at a time; the oldest comes first."""
+    room.accept("second", accepted_at=2.0)
+    room.accept("first", accepted_at=1.0)
+    async with room.runner(scan_s=0.01):
+        await room.event("finished", 2)
+
+    order = [(event["event"], event["job"]) for event in room.events]
+    assert order.index(("finished", "first")) < order.index(("started", "second"))
+
+
+async def test_an_evaluation_does_not_wait_for_a_training(room: Room) -> None:
+    """Each kind of job has a place of its own."""
+
+    async def evaluates(_process: ScriptedProcess) -> AsyncIterator[Message]:
+        yield Outcome(status="finished", images=100, metrics={"accuracy": 0.9})
+
+    scripted(room, trains_until_stopped, evaluates)
+    room.accept("long")
+    async with room.runner(scan_s=0.01):
+        await room.event("checkpoint")
+        room.accept("e", {}, kind="evaluation", checkpoint="long/checkpoints/best.pt")
+        evaluated = await room.event("evaluated")
+
+    assert (evaluated["id"], evaluated["images"]) == ("e", 100)
+    assert "finished" not in room.event_names
+
+
+async def test_a_cancelled_job_frees_the_worker(room: Room) -> None:
+    """stop-training ends a job for good; the event has the command's id, and the next job runs."""
+    scripted(room, trains_until_stopped, trains)
+    room.accept("a")
+    async with room.runner(scan_s=0.01) as runner:
+        await room.event("checkpoint")
+        room.ledger.request_stop("a", "stop-1")
+        runner.cancel("a", "stop-1")
+        cancelled = await room.event("cancelled")
+        room.accept("b")
+        await room.event("finished")
+
+    assert (cancelled["id"], cancelled["job"], cancelled["epoch"]) == ("stop-1", "a", 2)
+    assert cancelled["checkpoint"] == "a/checkpoints/epoch-00001.pt"
+    assert room.job("a").state is JobState.CANCELLED
+
+
+async def test_a_stop_that_only_the_ledger_knows_is_done(room: Room) -> None:
+    """A worker that missed the command finds it beside the job when the process next reports."""
+
+    async def trains_on(process: ScriptedProcess) -> AsyncIterator[Message]:
+        yield started()
+        yield epoch(1)
+        room.ledger.request_stop("a", "stop-1")
+        yield epoch(2)
+        await process.is_asked_to_stop.wait()
+        yield Outcome(status="stopped", epoch=2, num_epochs=3)
+
+    scripted(room, trains_on)
+    room.accept("a")
+    async with room.runner(scan_s=0.01):
+        cancelled = await room.event("cancelled")
+
+    assert cancelled["id"] == "stop-1"
+
+
+async def test_a_job_that_was_cancelled_while_it_waited_is_never_started(room: Room) -> None:
+    """A worker that takes up the job after the command only publishes its end."""
+    room.ledger.folder("waiting").mkdir(parents=True)
+    room.ledger.request_stop("waiting", "stop-2")
+    room.accept("waiting")
+    async with room.runner(scan_s=0.01):
+        cancelled = await room.event("cancelled")
+
+    assert (cancelled["id"], cancelled["job"]) == ("stop-2", "waiting")
+    assert room.processes == []
+
+
+async def test_a_job_that_finished_before_the_stop_is_finished(room: Room) -> None:
+    """A stop that comes too late takes nothing away."""
+
+    async def finishes_all_the_same(process: ScriptedProcess) -> AsyncIterator[Message]:
+        yield started()
+        yield epoch(3)
+        room.ledger.request_stop("a", "stop-1")
+        yield checkpoint(process.task, 3)
+        yield finished(process.task)
+
+    scripted(room, finishes_all_the_same)
+    room.accept("a")
+    async with room.runner(scan_s=0.01):
+        await room.event("finished")
+
+    assert "cancelled" not in room.event_names
+
+
+async def test_a_worker_that_stops_leaves_its_job_to_the_next(room: Room) -> None:
+    """The job is saved and goes on elsewhere; no event says that it ended."""
+
+    async def goes_on(process: ScriptedProcess) -> AsyncIterator[Message]:
+        yield started(resumed=True, first_epoch=2)
+        yield epoch(3)
+        yield finished(process.task)
+
+    scripted(room, trains_until_stopped, goes_on)
+    room.accept("a")
+    async with room.runner("worker-1", scan_s=0.01):
+        await room.event("checkpoint")
+    left = room.job("a")
+    async with room.runner("worker-2", scan_s=0.01):
+        resumed = await room.event("resumed")
+        end = await room.event("finished")
+
+    assert (left.state, left.attempts, left.epoch) == (JobState.ACCEPTED, 0, 2)
+    assert (resumed["epoch"], resumed["worker"], end["worker"]) == (2, "worker-2", "worker-2")
+    assert "reason" not in resumed
+
+
+async def test_a_process_that_will_not_stop_is_killed(room: Room) -> None:
+    """A worker stops in its time also when the training does not; the job stays resumable."""
+    scripted(room, hangs)
+    room.accept("a")
+    async with room.runner(scan_s=0.01, stop_timeout_s=0.05):
+        await room.event("checkpoint")
+
+    assert (room.job("a").state, room.job("a").crashes) == (JobState.ACCEPTED, 0)
+    assert room.processes[0].is_closed
+
+
+async def test_a_process_that_dies_is_replaced(room: Room) -> None:
+    """The worker starts another, and says why."""
+    scripted(room, dies_after_a_checkpoint, trains)
+    room.accept("a")
+    async with room.runner(scan_s=0.01):
+        resumed = await room.event("resumed")
+        await room.event("finished")
+
+    assert "the process was ended by SIGKILL" in resumed["reason"]
+    assert len(room.processes) == 2
+    assert room.job("a").reason is None
+
+
+async def test_a_process_that_always_dies_fails_its_job(room: Room) -> None:
+    """Three crashes in a row are enough: the event names what ended it; the next job is done."""
+    scripted(room, dies, dies, dies, trains)
+    room.accept("a")
+    async with room.runner(scan_s=0.01):
+        failed = await room.event("failed")
+        room.accept("b")
+        await room.event("finished")
+
+    assert "SIGABRT" in failed["reason"]
+    assert "3 times without a new checkpoint" in failed["reason"]
+    assert room.job("a").state is JobState.FAILED
+
+
+async def test_crashes_are_counted_anew_after_a_checkpoint(room: Room) -> None:
+    """A long job may crash now and then; what counts is whether it gets on."""
+    scripted(room, dies, dies, dies_after_a_checkpoint, dies, trains)
+    room.accept("a")
+    async with room.runner(scan_s=0.01):
+        await room.event("finished")
+
+    assert len(room.processes) == 5
+
+
+async def test_a_process_that_hangs_fails_its_job(room: Room) -> None:
+    """Without a sign of life for too long it is killed, and the worker goes on."""
+    scripted(room, hangs, trains)
+    room.accept("a")
+    async with room.runner(scan_s=0.01, hang_s=0.05):
+        failed = await room.event("failed")
+        room.accept("b")
+        await room.event("finished")
+
+    assert failed["reason"] == "no progress for 0.05 s; the process was ended"
+    assert room.job("a").state is JobState.FAILED
+
+
+async def test_what_the_process_finds_wrong_fails_its_job(room: Room) -> None:
+    """The reason is in the event, once; what needs a traceback is in the log."""
+    scripted(room, fails("data/train is empty", trace="Traceback: ..."))
+    room.accept("a")
+    async with room.runner(scan_s=0.01):
+        failed = await room.event("failed")
+
+    assert failed["reason"] == "data/train is empty"
+    assert room.event_names == ["failed"]
+    assert len(room.processes) == 1
+
+
+async def test_an_error_of_the_program_is_logged_with_its_traceback(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever looks for the cause finds the place."""
+    scripted(room, fails("IndexError: 7", trace="Traceback (most recent call last) ..."))
+    room.accept("a")
+    async with room.runner(scan_s=0.01):
+        await room.event("failed")
+
+    assert "job=a: Traceback (most recent call last)" in caplog.text
+
+
+async def test_an_end_that_was_not_published_is_published_later(room: Room) -> None:
+    """The worker died between the last epoch and the event: another one publishes and deploys."""
+    best = "a/checkpoints/best.pt"
+    room.accept("a", state=JobState.FINISHED, epoch=3, checkpoint=best, metrics={"accuracy": 0.9})
+    room.accept("b", state=JobState.FAILED, reason="bad data")
+    async with room.runner(scan_s=0.01):
+        end = await room.event("finished")
+        await room.event("failed")
+        await until(lambda: not room.job("b").needs_work, "the note")
+
+    assert (end["checkpoint"], end["metrics"]) == (best, {"accuracy": 0.9})
+    assert [command.id for command in room.commands] == ["a-deploy"]
+    assert room.processes == []
+
+
+async def test_a_job_that_ends_workers_is_given_up(room: Room) -> None:
+    """A job that takes its worker down each time is not adopted for ever."""
+    room.accept("a", state=JobState.RUNNING, attempts=10)
+    async with room.runner(scan_s=0.01):
+        failed = await room.event("failed")
+
+    assert "started 10 times" in failed["reason"]
+
+
+async def test_a_job_that_somebody_works_on_is_left_alone(room: Room) -> None:
+    """Workers share the ledger; the lock says who has a job, and when it is free."""
+    room.accept("a")
+    with room.ledger.lock("a"):  # type: ignore[union-attr]
+        async with room.runner(scan_s=0.01):
+            room.accept("b")
+            await room.event("finished")
+
+    assert {event["job"] for event in room.events} == {"b"}
+    async with room.runner(scan_s=0.01):
+        await room.event("finished", 2)
+
+
+async def test_a_system_without_room_for_a_process_is_tried_again(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The job stays in the ledger until a process can be started."""
+    refusals = [OSError(11, "Resource temporarily unavailable")]
+    scripts = Scripts(trains)
+
+    async def start(task: Task, lock: Lock) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await scripts.start(task, lock)
+
+    room.start_process = start
+    room.accept("a")
+    async with room.runner(scan_s=0.01, retry_s=0.01):
+        await room.event("finished")
+
+    assert "job=a: cannot be worked on now" in caplog.text
