@@ -7,6 +7,7 @@ from typing import Any
 from worker.bridge.dead_letters import DeadLetters
 from worker.bridge.errors import BridgeError
 from worker.bridge.kafka_sink import KafkaSink
+from worker.bridge.kafka_source import KafkaSource
 from worker.bridge.kafka_to_pubsub import KafkaToPubSub
 from worker.bridge.pace import Bounds, Pace
 from worker.bridge.pub_sub import PubSub
@@ -104,8 +105,8 @@ class Endpoints:
         )
         mirror = PubSubToKafka(
             route,
-            self.pub_sub,
             sink,
+            self.pub_sub,
             subscription=subscription,
             source_place=source_place,
             target_place=target_place,
@@ -120,10 +121,9 @@ class Endpoints:
         source_place = self._place_of(route)
         mirror = KafkaToPubSub(
             route,
+            KafkaSource(self.kafka_config, route.kafka_topic, self._group_of(route)),
             self.pub_sub,
             self._dead_letters(),
-            kafka_config=self.kafka_config,
-            group=self._group_of(route),
             source_place=source_place,
             topic=topic,
             pace=self.pace,

@@ -32,38 +32,41 @@ SETTINGS: Mapping[str, Any] = {
 class KafkaSource:
     """A consumer of one topic with the offsets of its partitions; used by one thread."""
 
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        topic: str,
-        group: str,
-        *,
-        on_revoke: Callable[[], None],
-        on_outage: Callable[[str], None],
-    ) -> None:
+    def __init__(self, config: Mapping[str, Any], topic: str, group: str) -> None:
         """Prepare to read.
 
         Args:
             config: confluent-kafka's settings for the connection.
             topic: The topic's name.
             group: The consumer group.
-            on_revoke: Finishes the messages under way; called before partitions are given up.
-            on_outage: Takes the reason when no broker can be reached.
         """
         self._topic = topic
-        self._config = {**config, **SETTINGS, "group.id": group, "error_cb": self._on_error}
-        self._on_revoke = on_revoke
-        self._on_outage = on_outage
+        self._config = {**config, **SETTINGS, "group.id": group}
         self._consumer: Consumer
         self._full_since: float | None = None
         self._is_paused = False
         self.offsets = Offsets(topic)
 
-    def open(self) -> None:
-        """Join the group."""
-        self._consumer = Consumer(self._config)
+    def open(self, *, on_revoke: Callable[[], None], on_outage: Callable[[str], None]) -> None:
+        """Join the group.
+
+        Args:
+            on_revoke: Finishes the messages under way; called before partitions are given up.
+            on_outage: Takes the reason when no broker can be reached.
+        """
+
+        def report(error: KafkaError) -> None:
+            if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the public code
+                on_outage(f"Kafka: {error.str()}")
+
+        def revoke(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            on_revoke()
+            self.commit(is_last=True)
+            self._lose(consumer, partitions)
+
+        self._consumer = Consumer({**self._config, "error_cb": report})
         self._consumer.subscribe(
-            [self._topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose
+            [self._topic], on_assign=self._assign, on_revoke=revoke, on_lost=self._lose
         )
 
     def close(self) -> None:
@@ -129,11 +132,6 @@ class KafkaSource:
         consumer.incremental_assign(partitions)
         self._is_paused = False
 
-    def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._on_revoke()
-        self.commit(is_last=True)
-        self._lose(consumer, partitions)
-
     def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.offsets.revoke(one.partition for one in partitions)
         consumer.incremental_unassign(partitions)
@@ -141,7 +139,3 @@ class KafkaSource:
     def _check(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise BridgeError(f"topic {self._topic!r}: {error.str()}")
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - the public code
-            self._on_outage(f"Kafka: {error.str()}")

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -45,11 +45,10 @@ class KafkaToPubSub:
     def __init__(
         self,
         route: Route,
+        source: KafkaSource,
         pub_sub: PubSub,
         dead_letters: DeadLetters,
         *,
-        kafka_config: Mapping[str, Any],
-        group: str,
         source_place: str,
         topic: str,
         pace: Pace,
@@ -59,29 +58,21 @@ class KafkaToPubSub:
 
         Args:
             route: What is mirrored.
+            source: The Kafka topic; opened and closed by the route.
             pub_sub: The channel to Pub/Sub.
             dead_letters: Takes the messages that Pub/Sub refuses; closed by the route.
-            kafka_config: confluent-kafka's settings for the connection.
-            group: The consumer group.
             source_place: The Kafka topic's name among all clusters.
             topic: The Pub/Sub topic's path.
             pace: The times of the route.
             bounds: The most that the route holds.
         """
         self.stats = Stats(pace.quiet_s)
-        self._route, self._pub_sub, self._topic = route, pub_sub, topic
-        self._source_place = source_place
+        self._route, self._source, self._source_place = route, source, source_place
+        self._pub_sub, self._topic = pub_sub, topic
         where = {name: value.encode() for name, value in route.where.items()}
         self._filter = Filter(where, f"pubsub/{topic}")
         self._recent = RecentIds(route.deduplicate)
         self._dead_letters = dead_letters
-        self._source = KafkaSource(
-            kafka_config,
-            route.kafka_topic,
-            group,
-            on_revoke=self._drain,
-            on_outage=self.stats.record_failure,
-        )
         self._pace, self._bounds = pace, bounds
         self._lanes = Lanes(self._send, bounds, pace)
         self._answers: queue.SimpleQueue[tuple[Batch, Any]] = queue.SimpleQueue()
@@ -90,7 +81,7 @@ class KafkaToPubSub:
 
     def run(self, stopping: threading.Event) -> None:
         """Mirror until `stopping` is set, then finish what is under way and commit."""
-        self._source.open()
+        self._source.open(on_revoke=self._drain, on_outage=self.stats.record_failure)
         try:
             while not stopping.is_set():
                 self._take()

@@ -40,8 +40,8 @@ class PubSubToKafka:
     def __init__(
         self,
         route: Route,
-        pub_sub: PubSub,
         sink: KafkaSink,
+        pub_sub: PubSub,
         *,
         subscription: str,
         source_place: str,
@@ -53,8 +53,8 @@ class PubSubToKafka:
 
         Args:
             route: What is mirrored.
-            pub_sub: The channel to Pub/Sub.
             sink: The Kafka topic; closed by the route.
+            pub_sub: The channel to Pub/Sub.
             subscription: The subscription's path.
             source_place: The name of the subscription's topic among all places.
             target_place: The Kafka topic's name among all clusters.
