@@ -1,7 +1,7 @@
-"""Two demos, one a broker: a producer and a consumer in threads, and the pictures that arrive.
+"""Two demos, one per broker: a producer and a consumer in threads, and the pictures that arrive.
 
-`python -m worker.streaming.demo kafka` and `... pubsub`. Without a broker named in the environment
-each brings its own, in this process.
+`python -m worker.streaming.demo kafka` and `... pubsub`. Unless the environment names a broker,
+each demo starts one in this process.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from worker.testing.fake_pubsub import FakePubSub
 __all__ = ["main"]
 
 PROJECT = "my-project"
-GIVE_UP_S = 60.0
+TIMEOUT_S = 60.0
 
 count_option = click.option(
     "--count", default=20, show_default=True, type=click.IntRange(1), help="Pictures to send."
@@ -40,22 +40,22 @@ out_option = click.option(
     default="arrived.png",
     show_default=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the pictures go when there is no screen.",
+    help="File for the pictures when there is no screen.",
 )
 
 
 class Arrivals:
-    """Prints each payload that arrives, and knows when all have."""
+    """Prints each payload that arrives, and says when all have arrived."""
 
     def __init__(self, count: int, out: Path) -> None:
         self._count = count
         self._missing = set(range(count))
         self._lock = threading.Lock()
         self.gallery = Gallery(out)
-        self.all_here = threading.Event()
+        self.are_complete = threading.Event()
 
     def take(self, content: bytes) -> None:
-        """Take the bytes of one message; a second copy counts for nothing."""
+        """Take the bytes of one message; a second copy is ignored."""
         payload = orjson.loads(content)
         with self._lock:
             if payload.get("number") not in self._missing:
@@ -66,11 +66,11 @@ class Arrivals:
             done = self._count - len(self._missing)
             click.echo(f"arrived {done:3}/{self._count}: a {payload['data']}, {late_ms:.0f} ms")
             if not self._missing:
-                self.all_here.set()
+                self.are_complete.set()
 
 
 def payloads(count: int) -> Iterator[dict[str, Any]]:
-    """Yield so many payloads, each with a digit."""
+    """Yield `count` payloads, each with a digit."""
     for number, (label, image) in zip(range(count), digits(), strict=False):
         yield {
             "data": label,
@@ -83,7 +83,7 @@ def payloads(count: int) -> Iterator[dict[str, Any]]:
 def run(
     produce: Callable[[], None], consume: Callable[[Arrivals], None], arrivals: Arrivals
 ) -> None:
-    """Run producer and consumer in threads until all has arrived."""
+    """Run producer and consumer in threads until all pictures have arrived."""
     failures: list[Exception] = []
 
     def guarded(task: Callable[[], None]) -> None:
@@ -91,17 +91,17 @@ def run(
             task()
         except Exception as error:
             failures.append(error)
-            arrivals.all_here.set()
+            arrivals.are_complete.set()
 
     tasks = (lambda: consume(arrivals), produce)
     threads = [threading.Thread(target=guarded, args=(task,), daemon=True) for task in tasks]
     for thread in threads:
         thread.start()
-    is_complete = arrivals.all_here.wait(GIVE_UP_S)
+    is_complete = arrivals.are_complete.wait(TIMEOUT_S)
     if failures:
         raise failures[0]
     if not is_complete:
-        raise click.ClickException(f"not all pictures arrived within {GIVE_UP_S:g} s")
+        raise click.ClickException(f"not all pictures arrived within {TIMEOUT_S:g} s")
     for thread in threads:
         thread.join()
     click.echo(arrivals.gallery.show())
@@ -116,13 +116,13 @@ def main() -> None:
 @count_option
 @out_option
 def kafka_demo(count: int, out: Path) -> None:
-    """Send pictures through Kafka: KAFKA_HOST and KAFKA_TOPIC, else an embedded one.
+    """Send pictures through the Kafka of KAFKA_HOST and KAFKA_TOPIC, or an embedded one.
 
     A secured Kafka is reached by the worker's settings (DARKROOM_KAFKA_...).
     """
     topic = os.environ.get("KAFKA_TOPIC", "python-tester")
     arrivals = Arrivals(count, out)
-    with contextlib.ExitStack() as stack, explained():
+    with contextlib.ExitStack() as stack, errors_in_one_line():
         connection = load_settings().kafka.connection
         if connection.is_embedded:
             broker = stack.enter_context(EmbeddedKafka())
@@ -135,7 +135,7 @@ def kafka_demo(count: int, out: Path) -> None:
         producer = confluent_kafka.Producer(client)
         consumer = confluent_kafka.Consumer({**client, "group.id": f"demo-{uuid.uuid4().hex[:8]}"})
         stack.callback(consumer.close)
-        from_now_on(consumer, topic, host)
+        skip_to_end(consumer, topic, host)
 
         def produce() -> None:
             for payload in payloads(count):
@@ -144,15 +144,15 @@ def kafka_demo(count: int, out: Path) -> None:
         def consume(arrivals: Arrivals) -> None:
             def callback(message: Any) -> bool:
                 arrivals.take(message.value)
-                return not arrivals.all_here.is_set()
+                return not arrivals.are_complete.is_set()
 
             kafka.consume_payload(params, consumer, topic, callback)
 
         run(produce, consume, arrivals)
 
 
-def from_now_on(consumer: confluent_kafka.Consumer, topic: str, host: str) -> None:
-    """Let a consumer read a topic from its end, so that earlier messages are not shown."""
+def skip_to_end(consumer: confluent_kafka.Consumer, topic: str, host: str) -> None:
+    """Let a consumer read a topic from its end, so that it shows no earlier messages."""
     kafka.require_topic(consumer, topic, host)
     partitions = consumer.list_topics(topic, timeout=10.0).topics[topic].partitions
     ends = []
@@ -168,14 +168,14 @@ def from_now_on(consumer: confluent_kafka.Consumer, topic: str, host: str) -> No
 def pubsub_demo(count: int, out: Path) -> None:
     """Send pictures through Pub/Sub: PUB_SUB_PROJECT, PUB_SUB_TOPIC and PUB_SUB_SUBSCRIPTION.
 
-    Without a project or an emulator it brings a Pub/Sub of its own.
+    Without a project or an emulator it starts a fake Pub/Sub in this process.
     """
     topic = os.environ.get("PUB_SUB_TOPIC", "python-tester")
     subscription = os.environ.get("PUB_SUB_SUBSCRIPTION", "python-tester-sub")
     project = os.environ.get("PUB_SUB_PROJECT", PROJECT)
     params = {"PUB_SUB_PROJECT": project, "TIMEOUT": 10.0}
     arrivals = Arrivals(count, out)
-    with contextlib.ExitStack() as stack, explained():
+    with contextlib.ExitStack() as stack, errors_in_one_line():
         if not {"PUB_SUB_PROJECT", "PUBSUB_EMULATOR_HOST"} & set(os.environ):
             server = stack.enter_context(FakePubSub())
             path = f"projects/{project}/topics/{topic}"
@@ -197,7 +197,7 @@ def pubsub_demo(count: int, out: Path) -> None:
                 arrivals.take(message.data)
                 message.ack()
 
-            while not arrivals.all_here.is_set():
+            while not arrivals.are_complete.is_set():
                 turn = params | {"TIMEOUT": 1.0}
                 pubsub.consume_payload(turn, subscription, callback, subscriber)
 
@@ -205,8 +205,8 @@ def pubsub_demo(count: int, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
-    """Show what went wrong in one line, without a traceback."""
+def errors_in_one_line() -> Iterator[None]:
+    """Show a streaming error as one line, without a traceback."""
     try:
         yield
     except (StreamingError, SettingsError) as error:

@@ -1,4 +1,4 @@
-"""What goes wrong between a payload and its broker."""
+"""The error of the streaming functions."""
 
 from worker.errors import WorkerError
 
@@ -6,4 +6,4 @@ __all__ = ["StreamingError"]
 
 
 class StreamingError(WorkerError):
-    """A payload, a param or a broker is not as it has to be; says which and what to do."""
+    """A payload, a param or a broker cannot be used; says which, why, and what to do."""

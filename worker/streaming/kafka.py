@@ -1,19 +1,19 @@
-"""Payloads to and from Kafka, with kafka-python's clients or with confluent-kafka's."""
+"""Payloads to and from Kafka, with the clients of kafka-python or confluent-kafka."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from typing import Any, NamedTuple
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from worker.streaming.errors import StreamingError
-from worker.streaming.params import encode, kind, mapping
+from worker.streaming.params import as_mapping, class_name, encode
 
-__all__ = ["Published", "ReceivedMessage", "consume_payload", "publish_payload"]
+__all__ = ["MessagePosition", "ReceivedMessage", "consume_payload", "publish_payload"]
 
-CONFIRM_S = 30.0
-ASK_S = 3.0
+CONFIRM_TIMEOUT_S = 30.0
+ASK_AFTER_S = METADATA_TIMEOUT_S = 3.0
 POLL_S = 0.1
 
 NO_SUCH_TOPIC = frozenset(
@@ -21,8 +21,8 @@ NO_SUCH_TOPIC = frozenset(
 )
 
 
-class Published(NamedTuple):
-    """Where the broker has put a message."""
+class MessagePosition(NamedTuple):
+    """The place of a message that the broker has confirmed."""
 
     topic: str
     partition: int
@@ -30,7 +30,7 @@ class Published(NamedTuple):
 
 
 class ReceivedMessage(NamedTuple):
-    """A message of confluent-kafka with the names that kafka-python gives its parts."""
+    """A message of confluent-kafka whose parts have the names that kafka-python gives them."""
 
     topic: str
     partition: int
@@ -44,22 +44,22 @@ class ReceivedMessage(NamedTuple):
 
 def publish_payload(
     params: object, publisher: Any, payload: object, topic: str, **kwargs: Any
-) -> Published:
+) -> MessagePosition:
     """Send a payload as JSON and wait until the broker has confirmed it.
 
     Args:
         params: the dict of settings; `KAFKA_HOST` is named in errors.
-        publisher: kafka-python's `KafkaProducer` (its own `value_serializer`, where it has one,
-            gets the dict) or confluent-kafka's `Producer`.
+        publisher: kafka-python's `KafkaProducer` or confluent-kafka's `Producer`. A
+            `KafkaProducer` with a `value_serializer` of its own gets the dict.
         payload: a dict, such as `{"data": ..., "timestamp": time.time(), "image": img.tolist()}`.
-        topic: its name.
-        **kwargs: go to the client's `send` or `produce`: key, headers, partition, ...
+        topic: name of the topic.
+        **kwargs: arguments for the client's `send` or `produce`: key, headers, partition, ...
 
     Raises:
         StreamingError: the topic does not exist, the broker does not answer or refuses the
-            message, or an argument is not what it has to be.
+            message, or an argument has the wrong type.
     """
-    settings = mapping(params)
+    settings = as_mapping(params)
     value = encode(payload)
     check_topic(topic)
     host = str(settings.get("KAFKA_HOST", "the broker"))
@@ -70,7 +70,7 @@ def publish_payload(
         return publish_with_kafka_python(publisher, payload if own else value, topic, host, kwargs)
     raise StreamingError(
         "publisher: expected a kafka.KafkaProducer or a confluent_kafka.Producer, "
-        f"got {kind(publisher)}"
+        f"got {class_name(publisher)}"
     )
 
 
@@ -80,57 +80,63 @@ def publish_with_confluent(
     topic: str,
     host: str,
     kwargs: dict[str, Any],
-) -> Published:
-    """Produce and poll until the report on this very message is there."""
+) -> MessagePosition:
+    """Produce a message and poll until the broker has reported on it."""
     reports: list[tuple[KafkaError | None, Message]] = []
-    theirs = kwargs.pop("on_delivery", kwargs.pop("callback", None))
+    own_callback = kwargs.pop("on_delivery", kwargs.pop("callback", None))
 
     def report(error: KafkaError | None, message: Message) -> None:
         reports.append((error, message))
-        if theirs is not None:
-            theirs(error, message)
+        if own_callback is not None:
+            own_callback(error, message)
 
     try:
         producer.produce(topic, value=value, on_delivery=report, **kwargs)
     except KafkaException as error:
-        raise refused(topic, host, error.args[0].str()) from error
+        raise refusal_error(topic, host, error.args[0].str()) from error
+    await_report(producer, reports, topic, host)
+    refusal, message = reports[0]
+    if refusal is not None:
+        if refusal.code() in NO_SUCH_TOPIC:
+            raise missing_topic_error(topic, host)
+        raise refusal_error(topic, host, refusal.str())
+    return MessagePosition(topic, message.partition() or 0, message.offset() or 0)
+
+
+def await_report(producer: confluent_kafka.Producer, reports: Sized, topic: str, host: str) -> None:
+    """Poll until there is a report; ask for the topic when the broker is slow to report."""
     started = time.monotonic()
     is_asked = False
     while not reports:
         producer.poll(POLL_S)
         seconds = time.monotonic() - started
-        if seconds > ASK_S and not is_asked:  # librdkafka itself says nothing for 30 s or more
+        if seconds > ASK_AFTER_S and not is_asked:  # librdkafka itself is silent for 30 s or more
             is_asked = True
             require_topic(producer, topic, host)
-        if seconds > CONFIRM_S:
+        if seconds > CONFIRM_TIMEOUT_S:
             raise StreamingError(
-                f"topic {topic!r}: {host} did not confirm the message within {CONFIRM_S:g} s"
+                f"topic {topic!r}: {host} did not confirm the message within "
+                f"{CONFIRM_TIMEOUT_S:g} s; check that the broker can be reached and has room"
             )
-    refusal, message = reports[0]
-    if refusal is not None:
-        if refusal.code() in NO_SUCH_TOPIC:
-            raise missing_topic(topic, host)
-        raise refused(topic, host, refusal.str())
-    return Published(topic, message.partition() or 0, message.offset() or 0)
 
 
 def publish_with_kafka_python(
     producer: Any, value: object, topic: str, host: str, kwargs: dict[str, Any]
-) -> Published:
-    """Send and wait for the future; kafka-python is the user's, and not imported here."""
+) -> MessagePosition:
+    """Send and wait for the future; kafka-python belongs to the user and is not imported here."""
     try:
-        metadata = producer.send(topic, value=value, **kwargs).get(timeout=CONFIRM_S)
+        metadata = producer.send(topic, value=value, **kwargs).get(timeout=CONFIRM_TIMEOUT_S)
     except Exception as error:
         name = type(error).__name__
         if name in {"TypeError", "AssertionError", "ValueError"}:
-            raise  # an argument of the caller's, and the message says which
+            raise  # an argument of the caller is wrong, and the message says which
         if name == "UnknownTopicOrPartitionError":
-            raise missing_topic(topic, host) from error
-        if name == "KafkaTimeoutError":  # all that kafka-python says, whichever of the two it is
-            problem = f"{missing_topic(topic, host)}. Or the broker does not answer: {error}"
+            raise missing_topic_error(topic, host) from error
+        if name == "KafkaTimeoutError":  # kafka-python does not say which of the two it is
+            problem = f"{missing_topic_error(topic, host)}. Or the broker does not answer: {error}"
             raise StreamingError(problem) from error
-        raise refused(topic, host, f"{name}: {error}") from error
-    return Published(metadata.topic, metadata.partition, metadata.offset)
+        raise refusal_error(topic, host, f"{name}: {error}") from error
+    return MessagePosition(metadata.topic, metadata.partition, metadata.offset)
 
 
 def consume_payload(
@@ -140,7 +146,7 @@ def consume_payload(
     callback: Callable[[Any], object],
     **kwargs: Any,
 ) -> None:
-    """Give each message of a topic to `callback`, whose `.value` are its bytes.
+    """Give each message of a topic to `callback`; the message's `.value` is its bytes.
 
     Returns when the callback returns False, or when the `consumer_timeout_ms` of kafka-python has
     passed without a message. The consumer stays open.
@@ -148,19 +154,22 @@ def consume_payload(
     Args:
         params: the dict of settings; `KAFKA_HOST` is named in errors.
         consumer: kafka-python's `KafkaConsumer`, or confluent-kafka's `Consumer`, whose messages
-            come as `ReceivedMessage`. A consumer that has its partitions assigned keeps them.
-        topic: its name.
-        callback: gets one message at a time, in the calling thread; what it raises ends this.
-        **kwargs: go to the client's `subscribe`.
+            arrive as `ReceivedMessage`. A consumer whose partitions are assigned keeps them.
+        topic: name of the topic.
+        callback: gets one message at a time, in the calling thread; an error that it raises ends
+            the consuming and reaches the caller.
+        **kwargs: arguments for the client's `subscribe`.
 
     Raises:
         StreamingError: the topic does not exist, the broker reports an error that will not pass,
-            or an argument is not what it has to be.
+            or an argument has the wrong type.
     """
-    settings = mapping(params)
+    settings = as_mapping(params)
     check_topic(topic)
     if not callable(callback):
-        raise StreamingError(f"callback: expected a function of one message, got {kind(callback)}")
+        raise StreamingError(
+            f"callback: expected a function of one message, got {class_name(callback)}"
+        )
     host = str(settings.get("KAFKA_HOST", "the broker"))
     for message in messages(consumer, topic, host, kwargs):
         if callback(message) is False:
@@ -168,7 +177,7 @@ def consume_payload(
 
 
 def messages(consumer: Any, topic: str, host: str, kwargs: dict[str, Any]) -> Iterator[Any]:
-    """Return a consumer's messages, subscribed to the topic where it is not yet."""
+    """Return a consumer's messages, after subscribing it to the topic if it is not yet."""
     if isinstance(consumer, confluent_kafka.Consumer):
         require_topic(consumer, topic, host)
         if not consumer.assignment():
@@ -176,7 +185,7 @@ def messages(consumer: Any, topic: str, host: str, kwargs: dict[str, Any]) -> It
         return confluent_messages(consumer, topic, host)
     if callable(getattr(consumer, "subscribe", None)) and hasattr(consumer, "__next__"):
         if topic not in consumer.topics():
-            raise missing_topic(topic, host)
+            raise missing_topic_error(topic, host)
         if topic not in (consumer.subscription() or ()) and not consumer.assignment():
             consumer.subscribe([topic], **kwargs)
         # kafka-python joins its group at once, and again when it then learns of the partitions.
@@ -184,30 +193,30 @@ def messages(consumer: Any, topic: str, host: str, kwargs: dict[str, Any]) -> It
         return iter(consumer)
     raise StreamingError(
         "consumer: expected a kafka.KafkaConsumer or a confluent_kafka.Consumer, "
-        f"got {kind(consumer)}"
+        f"got {class_name(consumer)}"
     )
 
 
 def confluent_messages(
     consumer: confluent_kafka.Consumer, topic: str, host: str
 ) -> Iterator[ReceivedMessage]:
-    """Poll for ever; errors that librdkafka recovers from by itself are left to it."""
+    """Poll for ever; librdkafka recovers from passing errors by itself."""
     while True:
         message = consumer.poll(POLL_S)
         if message is None:
             continue
         error = message.error()
         if error is None:
-            yield received(message)
+            yield from_confluent(message)
         elif error.code() in NO_SUCH_TOPIC:
-            raise missing_topic(topic, host)
+            raise missing_topic_error(topic, host)
         elif error.fatal() or not (error.retriable() or error.code() < 0):
-            # its own codes, below 0, are passing conditions: a broker down, a partition's end
+            # its own codes, below 0, are passing conditions: a broker is down, a partition ends
             raise StreamingError(f"topic {topic!r}: {host} reports: {error.str()}")
 
 
-def received(message: Message) -> ReceivedMessage:
-    """Return a message of confluent-kafka in kafka-python's terms."""
+def from_confluent(message: Message) -> ReceivedMessage:
+    """Return a message of confluent-kafka with the names of kafka-python."""
     return ReceivedMessage(
         message.topic() or "",
         message.partition() or 0,
@@ -220,7 +229,7 @@ def received(message: Message) -> ReceivedMessage:
 
 
 def check_topic(topic: object) -> None:
-    """Raise StreamingError when a topic is no text; payload and topic are swapped easily."""
+    """Raise StreamingError when a topic is not a text; payload and topic are easily swapped."""
     if not isinstance(topic, str) or not topic:
         raise StreamingError(f"topic: expected its name, got {topic!r:.100}")
 
@@ -230,7 +239,7 @@ def require_topic(
 ) -> None:
     """Raise StreamingError when the broker does not answer, or has no such topic."""
     try:
-        found = client.list_topics(topic, timeout=ASK_S).topics[topic]
+        found = client.list_topics(topic, timeout=METADATA_TIMEOUT_S).topics[topic]
     except KafkaException as error:
         raise StreamingError(
             f"{host} does not answer ({error.args[0].str()}); start a broker "
@@ -238,12 +247,12 @@ def require_topic(
         ) from error
     if found.error is not None:
         if found.error.code() in NO_SUCH_TOPIC:
-            raise missing_topic(topic, host)
-        raise refused(topic, host, found.error.str())
+            raise missing_topic_error(topic, host)
+        raise refusal_error(topic, host, found.error.str())
 
 
-def missing_topic(topic: str, host: str) -> StreamingError:
-    """Return the error for a topic that is not there, with what creates it."""
+def missing_topic_error(topic: str, host: str) -> StreamingError:
+    """Return the error for a missing topic, with the command that creates it."""
     return StreamingError(
         f"topic {topic!r} does not exist on {host}; create it: "
         f"kafka-topics.sh --bootstrap-server {host} --create --topic {topic} --partitions 8, or "
@@ -252,6 +261,6 @@ def missing_topic(topic: str, host: str) -> StreamingError:
     )
 
 
-def refused(topic: str, host: str, reason: str) -> StreamingError:
-    """Return the error for a message that was not taken."""
-    return StreamingError(f"topic {topic!r}: {host} did not take the message: {reason}")
+def refusal_error(topic: str, host: str, reason: str) -> StreamingError:
+    """Return the error for a message that the broker did not accept."""
+    return StreamingError(f"topic {topic!r}: {host} did not accept the message: {reason}")

