@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +29,15 @@ class LocalDeployment:
 
     Args:
         folder: holds `logs`, `data` and the workers' output.
-        kafka: `host:port` of a Kafka, or "embedded": the first worker's.
+        kafka: value of KAFKA_HOST; "embedded" is the first worker's.
         topic: the images topic; a new one by default.
+        settings: environment variables of every worker, such as those of a secured Kafka.
     """
 
     folder: Path
     kafka: str = "embedded"
     topic: str = field(default_factory=unique_topic)
+    settings: Mapping[str, str] = field(default_factory=dict)
     workers: list[WorkerProcess] = field(default_factory=list)
     _open: ExitStack = field(default_factory=ExitStack)
     _client: StreamClient | None = None
@@ -57,7 +60,7 @@ class LocalDeployment:
             kafka=self.kafka,
             topic=self.topic,
             name=f"worker-{len(self.workers) + 1}",
-            settings=settings,
+            settings={**self.settings, **settings},
         )
         self.workers.append(worker)
         self._open.enter_context(worker)
@@ -67,7 +70,7 @@ class LocalDeployment:
     def client(self) -> StreamClient:
         """A client of this deployment's Kafka, made at its first use; a worker has to be up."""
         if self._client is None:
-            self._client = StreamClient(self.workers[-1].bootstrap, self.topic)
+            self._client = StreamClient(self.workers[-1].connection, self.topic)
             self._open.enter_context(self._client)
         return self._client
 

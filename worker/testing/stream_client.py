@@ -14,6 +14,7 @@ import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from numpy.typing import NDArray
 
+from worker.testing.kafka_clients import Kafka, client_settings
 from worker.testing.topic_reader import Json, Record, TopicReader
 
 __all__ = ["Answers", "StreamClient", "npy"]
@@ -46,18 +47,16 @@ class StreamClient:
     It reads predictions, events and dead letters from their beginnings, without a consumer group.
 
     Args:
-        bootstrap: `host:port` of the deployment's Kafka.
+        kafka: `host:port` of the deployment's Kafka, or the connection to a secured one.
         topic: its images topic.
         fetch_wait_ms: the readers' part of a latency; a small one costs the broker more.
     """
 
-    def __init__(self, bootstrap: str, topic: str = "images", *, fetch_wait_ms: int = 20) -> None:
+    def __init__(self, kafka: Kafka, topic: str = "images", *, fetch_wait_ms: int = 20) -> None:
         self.topic = topic
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._fetch_wait_ms = fetch_wait_ms
-        self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "linger.ms": 1, "log_level": 0, "acks": "all"}
-        )
+        self._producer = Producer({**client_settings(kafka), "linger.ms": 1, "acks": "all"})
         self._readers: dict[str, TopicReader] = {}
         self._refused: list[KafkaError] = []
         self._predictions: dict[str, Record] = {}
@@ -79,7 +78,7 @@ class StreamClient:
         """Return the reader of `<topic>-<suffix>`, made at its first use."""
         if suffix not in self._readers:
             self._readers[suffix] = TopicReader(
-                self._bootstrap, f"{self.topic}-{suffix}", fetch_wait_ms=self._fetch_wait_ms
+                self._kafka, f"{self.topic}-{suffix}", fetch_wait_ms=self._fetch_wait_ms
             )
         return self._readers[suffix]
 

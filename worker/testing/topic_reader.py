@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from worker.testing.kafka_clients import Kafka, client_settings
 from worker.testing.waiting import wait_until
 
 __all__ = ["Json", "Record", "TopicReader", "lone_consumer", "partitions_of", "read_all"]
@@ -63,7 +64,7 @@ class TopicReader:
     """Reads all partitions of a topic from their beginnings, without joining a group.
 
     Args:
-        bootstrap: `host:port` of a broker.
+        kafka: `host:port` of a broker, or the connection to a secured one.
         topic: it is waited for up to 30 s.
         fetch_wait_ms: how long the broker waits for a message before it answers with none.
 
@@ -71,10 +72,10 @@ class TopicReader:
         TimeoutError: there is no such topic.
     """
 
-    def __init__(self, bootstrap: str, topic: str, *, fetch_wait_ms: int = 20) -> None:
+    def __init__(self, kafka: Kafka, topic: str, *, fetch_wait_ms: int = 20) -> None:
         self.topic = topic
         self.records: list[Record] = []
-        self._consumer = lone_consumer(bootstrap, fetch_wait_ms=fetch_wait_ms)
+        self._consumer = lone_consumer(kafka, fetch_wait_ms=fetch_wait_ms)
         self._consumer.assign(
             wait_until(f"topic {topic}", lambda: partitions_of(self._consumer, topic), AVAILABLE_S)
         )
@@ -112,16 +113,15 @@ class TopicReader:
         self._consumer.close()
 
 
-def lone_consumer(bootstrap: str, group: str = "", *, fetch_wait_ms: int = 500) -> Consumer:
+def lone_consumer(kafka: Kafka, group: str = "", *, fetch_wait_ms: int = 500) -> Consumer:
     """Return a consumer that joins no group; one with a `group` can ask what that committed."""
     return Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **client_settings(kafka),
             "group.id": group or f"reader-{uuid.uuid4()}",  # the client wants one
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": fetch_wait_ms,
-            "log_level": 0,
         }
     )
 
@@ -132,13 +132,13 @@ def partitions_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, number, 0) for number in found.partitions] if found else []
 
 
-def read_all(bootstrap: str, topic: str) -> Iterator[Record]:
+def read_all(kafka: Kafka, topic: str) -> Iterator[Record]:
     """Yield everything that a topic holds now.
 
     Raises:
         TimeoutError: its end was not reached within two minutes.
     """
-    consumer = lone_consumer(bootstrap)
+    consumer = lone_consumer(kafka)
     try:
         partitions = partitions_of(consumer, topic)
         left = {}

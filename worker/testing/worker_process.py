@@ -10,10 +10,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import worker
+from worker.kafka.connection import Connection
+from worker.settings import load_settings
 from worker.testing.growing_log import GrowingLog
 from worker.testing.processes import (
     clean_environment,
@@ -45,7 +48,7 @@ class WorkerProcess:
 
     Args:
         folder: where the worker runs; holds `logs`, `data` and `<name>.log`.
-        kafka: `host:port` of a Kafka, or "embedded".
+        kafka: value of KAFKA_HOST, such as "localhost:9092" or "embedded".
         topic: the images topic, from which the names of the others derive.
         name: of the log file.
         settings: more environment variables, such as `DARKROOM_TOP_K`.
@@ -218,6 +221,12 @@ class WorkerProcess:
         address = self.logdir / "broker.json"
         wait_until(str(address), address.exists, READY_S)
         return str(json.loads(address.read_text())["bootstrap"])
+
+    @property
+    def connection(self) -> Connection:
+        """How the worker reaches its Kafka, for clients beside it."""
+        found = load_settings(self.settings).kafka.connection
+        return replace(found, hosts=self.bootstrap) if found.is_embedded else found
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric over its labels, as `/metrics` shows it; 0 without any."""
