@@ -17,7 +17,7 @@ from trainer.data.decoding import read_image
 from trainer.data.splits import open_split
 from trainer.metrics.figures import per_class
 from trainer.metrics.meters import ScoreMeter
-from trainer.net.precision import autocast_applied
+from trainer.net.precision import autocast_forward
 
 BATCH = 256
 
@@ -73,7 +73,7 @@ def evaluate(
     model = checkpoint.logits_classifier()
     meter, total = ScoreMeter(len(split.class_names), checkpoint.params.metrics), 0.0
     batches = Batches(split, checkpoint.transform(), BATCH, seed=0)
-    with autocast_applied(model, checkpoint.params.precision, "cpu"):
+    with autocast_forward(model, checkpoint.params.precision, "cpu"):
         for batch in batches.every(0, 1):
             logits = model(batch.x).float()
             total += nn.functional.cross_entropy(logits, batch.y, reduction="sum").item()

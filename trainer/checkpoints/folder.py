@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from trainer.checkpoints.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
-from trainer.errors import CheckpointError, TrainerError
+from trainer.errors import CheckpointError
 from trainer.observers import CheckpointSaved
 
 logger = logging.getLogger(__name__)
@@ -134,24 +134,6 @@ class CheckpointFolder:
         for other in self.path.glob("epoch-*-batch-*.pt"):
             if other.stem < path.stem:
                 other.unlink(missing_ok=True)
-
-
-def writable(logdir: str | Path) -> Path:
-    """Return a run's folder, having tried to write to it, or where it will be made.
-
-    Nothing is made yet: a run that cannot start leaves no folder behind.
-
-    Raises:
-        TrainerError: It cannot be written.
-    """
-    logdir = Path(logdir)
-    nearest = next(folder for folder in (logdir, *logdir.absolute().parents) if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            return logdir
-    except OSError as error:
-        text = f"logdir {logdir} cannot be written ({error.strerror}); choose another folder"
-        raise TrainerError(text) from error
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Data-parallel training: each process takes its share of every batch, and all end up alike.
+"""Data-parallel training: each process takes its share of every batch; all get the same weights.
 
 With the same global batch the weights are those of one process within rounding: gradients are
 weighted by the number of images that they come from, and BatchNorm sees the whole batch.
@@ -21,15 +21,17 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+__all__ = ["Group", "is_launched", "is_restarted", "process_group"]
+
 
 @dataclass
 class Group:
-    """The processes of a run; a run of one process is a group of one, which exchanges nothing.
+    """The processes of a run; a group of one exchanges nothing.
 
     Attributes:
-        rank: This process's number; 0 is the one that writes.
-        size: How many processes there are.
-        share: How much of the current batch is this process's, 0 to 1.
+        rank: The number of this process; process 0 writes the files.
+        size: The number of processes.
+        share: The share of the current batch that this process has, 0 to 1.
     """
 
     rank: int = 0
@@ -38,11 +40,11 @@ class Group:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
-    def any(self, flag: bool) -> bool:  # noqa: FBT001 - a question about one flag
-        """Tell whether the flag is set in any process; all get the same answer."""
+    def any(self, flag: bool) -> bool:  # noqa: FBT001 - like the builtin
+        """Return, in every process, whether the flag is true in any of them."""
         if self.size == 1:
             return flag
         flags = torch.tensor([int(flag)], device=_device())
@@ -50,7 +52,7 @@ class Group:
         return bool(flags.item())
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every process's value, by rank, in every process."""
+        """Return, in every process, the values of all processes by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -59,7 +61,7 @@ class Group:
 
     @contextmanager
     def first_rank_first(self) -> Iterator[None]:
-        """Let rank 0 do something before the others do it (build what they then find)."""
+        """Let rank 0 finish the body before the other processes begin it."""
         if not self.is_first:
             self.gather(None)
         try:
@@ -69,8 +71,8 @@ class Group:
                 self.gather(None)
 
     @contextmanager
-    def wrapped(self, net: nn.Module) -> Iterator[nn.Module]:
-        """Give a module whose gradients and BatchNorm statistics are those of the whole batch."""
+    def data_parallel(self, net: nn.Module) -> Iterator[nn.Module]:
+        """Yield a module whose gradients and BatchNorm statistics are those of the whole batch."""
         if self.size == 1:
             yield net
             return
@@ -80,27 +82,27 @@ class Group:
                     norm.forward = partial(_whole_batch_norm, self, norm)  # type: ignore[method-assign]
                     stack.callback(delattr, norm, "forward")
             parallel = DistributedDataParallel(net, forward_sync_buffers=False)
-            parallel.register_comm_hook(None, _sum)
-            parallel.register_forward_hook(self._weigh)
+            parallel.register_comm_hook(None, _sum_gradients)
+            parallel.register_forward_hook(self._weight_gradients)
             yield parallel
 
-    def _weigh(self, _net: nn.Module, _given: Any, out: Any) -> None:
-        """Weigh what flows back by this process's share of the batch.
+    def _weight_gradients(self, _net: nn.Module, _given: Any, out: Any) -> None:
+        """Weight the gradients by this process's share of the batch.
 
-        At the net's output, before BatchNorm mixes the processes' gradients: weighted later, those
-        that come from other processes would get this one's weight.
+        This is done at the net's output, before BatchNorm mixes the gradients of the processes:
+        later, those that come from other processes would get this one's weight.
         """
         if isinstance(out, Tensor) and out.requires_grad:
             out.register_hook(lambda gradient, share=self.share: gradient * share)  # type: ignore[no-untyped-call]
 
 
 def is_launched() -> bool:
-    """Tell whether torchrun started this process as one of several."""
+    """Return whether torchrun started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_restarted() -> bool:
-    """Tell whether torchrun has started the processes again after one of them died."""
+    """Return whether torchrun has restarted the processes after one of them died."""
     return _restarts() > 0
 
 
@@ -110,10 +112,10 @@ def _restarts() -> int:
 
 @contextmanager
 def process_group(device: str) -> Iterator[Group]:
-    """Join the processes that torchrun started, or be a group of one.
+    """Join the processes that torchrun started; without torchrun, yield a group of one.
 
     Args:
-        device: "cpu" (gloo) or "cuda" (nccl, each process on the GPU of its local rank).
+        device: "cpu" (gloo) or "cuda" (nccl; each process uses the GPU of its local rank).
     """
     if not is_launched():
         yield Group()
@@ -121,8 +123,8 @@ def process_group(device: str) -> Iterator[Group]:
     if device.startswith("cuda"):
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, rank, size = next(rendezvous("env://"))
-    # torchrun's store outlives a restart: without a prefix of their own the processes would find
-    # the addresses of those that died, and wait for them.
+    # torchrun's store outlives a restart: without a new prefix the processes would find the
+    # addresses of the processes that died, and wait for them.
     attempt = PrefixStore(f"attempt-{_restarts()}", store)
     backend = "nccl" if device.startswith("cuda") else "gloo"
     dist.init_process_group(backend, store=attempt, rank=rank, world_size=size)
@@ -136,13 +138,13 @@ def _device() -> str:
     return "cuda" if dist.get_backend() == "nccl" else "cpu"
 
 
-def _sum(_state, bucket):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - see below
-    """Sum gradients over the processes, which have weighed them.
+def _sum_gradients(_state, bucket):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202 - see below
+    """Sum gradients over the processes, which have weighted them.
 
-    Without annotations: DDP compares them with its classes, and in this file they are texts.
+    It has no annotations because DDP compares them with its classes; in this file they are strings.
     """
     future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
-    return future.then(lambda done: done.value()[0])
+    return future.then(lambda finished: finished.value()[0])
 
 
 def _whole_batch_norm(group: Group, norm: _BatchNorm, x: Tensor) -> Tensor:
@@ -152,19 +154,21 @@ def _whole_batch_norm(group: Group, norm: _BatchNorm, x: Tensor) -> Tensor:
     dims = [dim for dim in range(x.ndim) if dim != 1]
     shape = [1, -1, *[1] * (x.ndim - 2)]
     wide = x.float()
-    mean = _summed(wide.mean(dims) * group.share)
+    mean = _sum_over_processes(wide.mean(dims) * group.share)
     centred = wide - mean.view(shape)
-    variance = _summed(centred.square().mean(dims) * group.share)
+    variance = _sum_over_processes(centred.square().mean(dims) * group.share)
     count = x.numel() / x.shape[1] / max(group.share, 1e-9)
-    _follow(group, norm, mean.detach(), variance.detach(), count)
+    _update_running_statistics(group, norm, mean.detach(), variance.detach(), count)
     normal = centred * torch.rsqrt(variance + norm.eps).view(shape)
     if norm.affine:
         normal = normal * norm.weight.view(shape) + norm.bias.view(shape)
     return normal.to(x.dtype)
 
 
-def _follow(group: Group, norm: _BatchNorm, mean: Tensor, variance: Tensor, count: float) -> None:
-    """Move the running statistics as BatchNorm does, with the unbiased variance."""
+def _update_running_statistics(
+    group: Group, norm: _BatchNorm, mean: Tensor, variance: Tensor, count: float
+) -> None:
+    """Update the running statistics as BatchNorm does, with the unbiased variance."""
     if norm.running_mean is None or norm.running_var is None:
         return
     assert norm.num_batches_tracked is not None
@@ -178,7 +182,7 @@ def _follow(group: Group, norm: _BatchNorm, mean: Tensor, variance: Tensor, coun
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; each one's gradient is the sum of all of theirs."""
+    """The sum over all processes; its gradient is the sum of the gradients of all processes."""
 
     @staticmethod
     def forward(_ctx: Any, value: Tensor) -> Tensor:
@@ -191,6 +195,6 @@ class _Sum(torch.autograd.Function):
         return _Sum.forward(_ctx, gradients[0])
 
 
-def _summed(value: Tensor) -> Tensor:
-    summed: Tensor = _Sum.apply(value)
-    return summed
+def _sum_over_processes(value: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(value)
+    return total

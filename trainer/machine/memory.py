@@ -1,4 +1,4 @@
-"""The memory of this process: how much it takes on a device, what is left, and what is kept."""
+"""The memory of this process: how much it uses, how much is left, and what glibc keeps."""
 
 from __future__ import annotations
 
@@ -15,112 +15,122 @@ import torch
 
 from trainer.errors import TrainerError
 
-STATUS = Path("/proc/self/status")
-FORGET_PEAK = "5"  # proc(5): resets VmHWM to the current size
+__all__ = [
+    "GpuMemory",
+    "HostMemory",
+    "MemoryGauge",
+    "cgroups_left",
+    "keep_freed_memory",
+    "memory_of",
+]
 
-# malloc.h of glibc: how much may be free at the top, and what is too large for the heap.
+STATUS = Path("/proc/self/status")
+RESET_PEAK = "5"  # proc(5): resets VmHWM to the current size
+
+# Options of mallopt in glibc's malloc.h: from which size on free memory at the top of the heap is
+# returned to the system, and blocks are allocated outside the heap.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-NEVER_BYTES = 2**31 - 1
+NEVER = 2**31 - 1
 
 
 class MemoryGauge(Protocol):
-    """Bytes on one device."""
+    """Measures the memory of this process on one device, in bytes."""
 
     def restart(self) -> None:
-        """Give back what is free, and measure the peak from now on."""
+        """Free unused memory, and measure the peak from now on."""
 
     def used(self) -> int:
-        """Return what the process takes now."""
+        """Return how much memory the process uses now."""
 
     def peak(self) -> int:
-        """Return the most that it took since the last restart."""
+        """Return the most memory that it used since the last restart."""
 
     def available(self) -> int:
-        """Return how much more it may take."""
+        """Return how much more memory it may use."""
 
 
 def memory_of(device: str) -> MemoryGauge:
-    """Return the memory of a device of torch."""
+    """Return the gauge of a torch device."""
     if torch.device(device).type == "cuda":
         return GpuMemory(device)
     return HostMemory()
 
 
 class HostMemory:
-    """The main memory: resident pages, and what machine and cgroup have left."""
+    """Main memory: resident pages, and what machine and cgroups have left."""
 
     def restart(self) -> None:
-        """Give back what is free, and measure the peak from now on."""
+        """Free unused memory, and measure the peak from now on."""
         gc.collect()
         with suppress(OSError, AttributeError):
-            # What the C library keeps for later would hide how much the next batch takes.
+            # Memory that the C library keeps for later would hide how much the next batch uses.
             ctypes.CDLL(None).malloc_trim(0)
-        with suppress(OSError):  # elsewhere the peak only grows, as batches do
-            Path("/proc/self/clear_refs").write_text(FORGET_PEAK, encoding="ascii")
+        with suppress(OSError):  # without /proc the peak only grows, as batches do
+            Path("/proc/self/clear_refs").write_text(RESET_PEAK, encoding="ascii")
 
     def used(self) -> int:
-        """Return what the process takes now."""
+        """Return how much memory the process uses now."""
         return _status("VmRSS") or self.peak()
 
     def peak(self) -> int:
-        """Return the most that it took since the last restart."""
+        """Return the most memory that it used since the last restart."""
         unit = 1 if sys.platform == "darwin" else 1024
         return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
     def available(self) -> int:
-        """Return how much more it may take, by the machine and by every cgroup that it is in.
+        """Return how much more memory it may use: the least of what machine and cgroups have left.
 
         Raises:
-            TrainerError: The system does not tell.
+            TrainerError: The system does not report it.
         """
         try:
             machine = _field(Path("/proc/meminfo"), "MemAvailable")
         except OSError:
             machine = None
         if machine is None:
-            raise TrainerError("this system does not tell how much memory is free; set a budget")
+            raise TrainerError("this system does not report how much memory is free; set a budget")
         return min([machine, *cgroups_left()])
 
 
 class GpuMemory:
-    """The memory of a GPU: what torch's allocator has taken, and what is free."""
+    """GPU memory: what torch's allocator has reserved, and what is free."""
 
     def __init__(self, device: str) -> None:
         self._device = torch.device(device)
 
     def restart(self) -> None:
-        """Give back what is free, and measure the peak from now on."""
+        """Free unused memory, and measure the peak from now on."""
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self._device)
 
     def used(self) -> int:
-        """Return what the process takes now."""
+        """Return how much memory the process uses now."""
         return torch.cuda.memory_reserved(self._device)
 
     def peak(self) -> int:
-        """Return the most that it took since the last restart."""
+        """Return the most memory that it used since the last restart."""
         return torch.cuda.max_memory_reserved(self._device)
 
     def available(self) -> int:
-        """Return how much more it may take."""
+        """Return how much more memory it may use."""
         return int(torch.cuda.mem_get_info(self._device)[0])
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed, where there is glibc.
+    """Let glibc keep freed memory instead of returning it to the system; elsewhere do nothing.
 
-    Each step allocates and frees the same tensors. Given back to the system each time, they come
-    back page by page, which takes an eighth of a step of the published net.
+    Each training step allocates and frees the same tensors. Getting their memory back from the
+    system, page by page, takes an eighth of a step of the published net.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_TRIM_THRESHOLD, NEVER_BYTES)
-        mallopt(M_MMAP_THRESHOLD, NEVER_BYTES)
+        mallopt(M_TRIM_THRESHOLD, NEVER)
+        mallopt(M_MMAP_THRESHOLD, NEVER)
 
 
 def cgroups_left(proc: Path = Path("/proc"), mount: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
-    """Yield what each cgroup of this process has left under its limit, where it has one.
+    """Yield how much memory each cgroup of this process has left, where it has a limit.
 
     Cached files that the kernel would drop count as free, as they do in MemAvailable.
     """

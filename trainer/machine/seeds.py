@@ -1,4 +1,4 @@
-"""Random states: set, saved and put back for Python, numpy and torch together."""
+"""Random states of Python, numpy and torch: how to seed, save and restore them together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+
+__all__ = [
+    "AUGMENT",
+    "HELD_OUT",
+    "ORDER",
+    "deterministic_algorithms",
+    "generator",
+    "random_states",
+    "restore_random_states",
+    "set_seeds",
+]
 
 # Streams of random numbers that must not coincide.
 ORDER, AUGMENT, HELD_OUT = 1, 2, 3
@@ -23,7 +34,7 @@ def set_seeds(seed: int) -> None:
 
 
 def random_states() -> dict[str, Any]:
-    """Return every global random state as tensors and plain values, fit for `weights_only`."""
+    """Return every global random state as tensors and plain values, which `weights_only` loads."""
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -41,7 +52,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Put back what `random_states` returned."""
+    """Restore what `random_states` returned."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = states["numpy"]
@@ -53,11 +64,11 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 @contextmanager
-def deterministic(*, on: bool) -> Iterator[None]:
+def deterministic_algorithms(*, on: bool) -> Iterator[None]:
     """Let torch use deterministic algorithms only, while the context lasts.
 
-    What has none raises; on a GPU cuBLAS must be told before its first use, hence the variable
-    (https://docs.nvidia.com/cuda/cublas/#results-reproducibility).
+    Operations that have none raise an error. On a GPU, cuBLAS reads the environment variable at its
+    first use (https://docs.nvidia.com/cuda/cublas/#results-reproducibility).
     """
     before = torch.are_deterministic_algorithms_enabled()
     if on:
@@ -72,7 +83,7 @@ def deterministic(*, on: bool) -> Iterator[None]:
 def generator(*numbers: int) -> torch.Generator:
     """Return a generator whose draws depend on these numbers alone (seed, epoch, batch, ...).
 
-    Draws that are a function of their place need no saved state to be repeated after a resume.
+    Such draws can be repeated after a resume without a saved state.
     """
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % 2**63)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a run to stop; a second one ends it at once."""
+"""Ctrl-C and SIGTERM ask a run to stop; a second signal ends it at once."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+__all__ = ["StopRequested", "StopSignals", "stop_requests"]
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopRequested(Exception):  # noqa: N818 - says what happened
-    """What was being done was given up because the run was asked to stop."""
+class StopRequested(Exception):  # noqa: N818 - not an error
+    """Raised to give up work because the run was asked to stop."""
 
 
 @contextmanager
 def stop_requests(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[], bool]]:
-    """Give what tells whether to stop: the caller's own, else whether a signal has come."""
+    """Yield the function that returns whether to stop.
+
+    It is the caller's, if there is one, else one that returns whether a signal was received.
+    """
     if should_stop is not None:
         yield should_stop
         return
@@ -27,26 +32,29 @@ def stop_requests(should_stop: Callable[[], bool] | None) -> Iterator[Callable[[
 
 
 class StopSignals:
-    """While entered, the first signal is noted; outside the main thread nothing is caught.
+    """A context that remembers the first signal instead of ending the program.
+
+    The second signal has its usual effect. Outside the main thread no signal is caught.
 
     Attributes:
-        number: The signal that came, or None.
+        number: The signal that was received, or None.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._before: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}
 
     def should_stop(self) -> bool:
-        """Tell whether a signal came."""
+        """Return whether a signal was received."""
         return self.number is not None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {
-                number: signal.signal(number, self._note)
+            self._handlers = {
+                number: signal.signal(number, self._remember)
                 for number in SIGNALS
-                if signal.getsignal(number) is not signal.SIG_IGN  # as nohup and the worker want it
+                if signal.getsignal(number)
+                is not signal.SIG_IGN  # nohup and the worker ignore signals
             }
         return self
 
@@ -56,13 +64,13 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._put_back()
+        self._restore_handlers()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature
+    def _remember(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's signature
         self.number = number
-        self._put_back()
+        self._restore_handlers()
 
-    def _put_back(self) -> None:
-        for number, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._handlers = {}

@@ -10,17 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+__all__ = ["Ema"]
+
 
 class Ema:
-    """Follows a model after every optimiser step; integers (BatchNorm's counts) are copied.
+    """The exponential moving average of a model's weights, updated after every optimiser step.
 
     The decay grows with the number of steps, `min(decay, (1 + n) / (10 + n))`, so that the random
-    weights of the start are soon forgotten (as in TensorFlow's ExponentialMovingAverage).
+    weights of the start are soon forgotten (as in TensorFlow's ExponentialMovingAverage). Integers,
+    which are BatchNorm's counts, are copied.
 
     Args:
-        model: The model to follow.
-        optim: Whose steps are counted.
-        decay: The share of the old average that stays, below 1.
+        model: The model whose weights are averaged.
+        optim: The optimiser that trains it.
+        decay: The share of the old average that each step keeps, below 1.
     """
 
     def __init__(self, model: nn.Module, optim: Optimizer, decay: float) -> None:
@@ -31,7 +34,7 @@ class Ema:
         self._hook = optim.register_step_post_hook(self._after_step)
 
     def close(self) -> None:
-        """Take the hook off the optimiser."""
+        """Remove the hook from the optimiser."""
         self._hook.remove()
 
     @torch.no_grad()
@@ -46,8 +49,8 @@ class Ema:
                 average.copy_(current)
 
     @contextmanager
-    def swapped_in(self) -> Iterator[None]:
-        """Give the model the averaged weights while the context lasts."""
+    def averaged_weights(self) -> Iterator[None]:
+        """Let the model have the averaged weights while the context lasts."""
         own = {name: one.clone() for name, one in self._model.state_dict().items()}
         self._model.load_state_dict(self._average)
         try:
@@ -60,7 +63,7 @@ class Ema:
         return {"steps": self._steps, "weights": self._average}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self._steps = state["steps"]
         weights: dict[str, Tensor] = state["weights"]
         for name, average in self._average.items():

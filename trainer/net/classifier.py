@@ -14,9 +14,11 @@ from trainer.params.components import first_line
 from trainer.params.params import Params
 from trainer.params.shapes import output_shape, shape_after_transforms
 
+__all__ = ["Classifier", "Logits", "build_classifier", "new_classifier"]
+
 
 class Classifier(nn.Module):
-    """A classifier that returns probabilities; `logits` returns what Softmax is applied to."""
+    """A classifier that returns probabilities; `logits` returns the scores before Softmax."""
 
     def __init__(self, layers: nn.Sequential, features: int, n_classes: int) -> None:
         super().__init__()
@@ -31,12 +33,12 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return probabilities, shape `(n, n_classes)`, for `x` of `(n, c, h, w)`."""
         logits = self.logits(x)
-        # Half precision has too few digits for probabilities, whose logarithm a loss takes.
+        # In half precision the logarithms of probabilities, which a loss takes, are too coarse.
         return cast("Tensor", self.softmax(logits.float() if logits.itemsize < 4 else logits))
 
 
 class Logits(nn.Module):
-    """A classifier without its final Softmax, sharing its weights."""
+    """A classifier without its final Softmax; it shares the weights."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -51,23 +53,23 @@ def build_classifier(params: Mapping[str, Any] | Params) -> Classifier:
     """Return a new classifier on the CPU.
 
     Args:
-        params: The published dict or validated params; `net_arch`, `n_classes` and the image's
-            size and channels decide.
+        params: The published dict or validated params; `net_arch`, `n_classes`, the image size and
+            the number of channels are used.
 
     Returns:
         A module whose output is probabilities, shape `(n, n_classes)`.
 
     Raises:
-        ParamsError: The params are wrong; a net whose layers do not fit is named layer by layer.
+        ParamsError: The params are wrong; the error names each layer that does not fit.
     """
     return new_classifier(Params.validate_all(params))
 
 
 def new_classifier(params: Params) -> Classifier:
-    """Return a new classifier from params that are already known to be right.
+    """Return a new classifier from params that are validated.
 
     Raises:
-        ParamsError: There is not the memory for its weights.
+        ParamsError: There is not enough memory for its weights.
     """
     shape = output_shape(params.net_arch, shape_after_transforms(params)).shape
     try:

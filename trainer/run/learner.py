@@ -11,10 +11,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from trainer.machine.distributed import Group
-from trainer.net.compilation import compile_net
-from trainer.net.precision import autocast_applied
+from trainer.net.precision import autocast_forward
 from trainer.params.params import Params
 from trainer.run.step_guard import StepGuard
+
+__all__ = ["Learner", "prepared_learner"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,10 @@ class Learner:
     """A model that is ready to be trained.
 
     Attributes:
-        model: What is saved.
-        net: What the steps get: the model, or what wraps it.
-        optim: Made from the params over the model's weights.
-        guard: Stands before each of the optimiser's steps.
+        model: The model that is saved.
+        net: The module that the steps get: the model, or a wrapper around it.
+        optim: The optimiser of the model's weights.
+        guard: Checks the gradients before each step of the optimiser.
     """
 
     model: nn.Module
@@ -38,22 +39,19 @@ class Learner:
 def prepared_learner(
     params: Params, model: nn.Module, net: nn.Module, group: Group
 ) -> Iterator[Learner]:
-    """Make a model ready to be trained as the params say, while the context lasts.
+    """Prepare a model for training as the params say, while the context lasts.
 
     Args:
         params: Device, memory layout, precision, compilation, optimiser and guard.
-        model: What is trained; it is moved in place.
-        net: What the steps get: the model, or what wraps it.
-        group: The processes that train it together.
-
-    Raises:
-        ParamsError: The net is to be compiled, and there is no compiler.
+        model: The model to train; it is moved to the device in place.
+        net: The module that the steps get: the model, or a wrapper around it.
+        group: The processes that train the model together.
     """
     with ExitStack() as stack:
-        _place(model, params)
-        stack.enter_context(autocast_applied(net, params.precision, params.device))
+        _move(model, params)
+        stack.enter_context(autocast_forward(net, params.precision, params.device))
         if params.compile:
-            compile_net(net, params.device)
+            net.compile()  # at its first batch
         optim = params.optim_class(
             model.parameters(), lr=params.learning_rate, **params.optim_kwargs
         )
@@ -61,10 +59,10 @@ def prepared_learner(
             model, optim, clip_norm=params.clip_norm, most_in_a_row=params.most_bad_steps
         )
         stack.enter_context(closing(guard))
-        yield Learner(model, stack.enter_context(group.wrapped(net)), optim, guard)
+        yield Learner(model, stack.enter_context(group.data_parallel(net)), optim, guard)
 
 
-def _place(model: nn.Module, params: Params) -> None:
+def _move(model: nn.Module, params: Params) -> None:
     model.to(params.device)
     if params.channels_last:
         model.to(memory_format=torch.channels_last)

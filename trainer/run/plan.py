@@ -1,13 +1,11 @@
-"""Puts a run together from params, data, a model and its steps, and takes it apart again."""
+"""The plan of a run: what it is made from; to run it is to put it together and take it apart."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -16,8 +14,9 @@ from trainer.data.dataset import Batches
 from trainer.data.splits import Split
 from trainer.data.transforms import Transforms
 from trainer.errors import CheckpointError
-from trainer.machine.distributed import Group, is_restarted
-from trainer.machine.seeds import deterministic
+from trainer.machine.distributed import is_restarted
+from trainer.machine.seeds import deterministic_algorithms
+from trainer.metrics.epoch import Collection
 from trainer.net.averaged_weights import Ema
 from trainer.observers import FitResult, Observer
 from trainer.params.params import Params
@@ -25,123 +24,94 @@ from trainer.reporting.dispensable import Dispensable
 from trainer.reporting.html_report import Report
 from trainer.reporting.tensorboard import Board
 from trainer.run.best_value import BestValue
+from trainer.run.context import RunContext
 from trainer.run.learner import Learner, prepared_learner
 from trainer.run.loop import train_loop
 from trainer.run.schedules import Schedules
 from trainer.run.state import Run, restore
-from trainer.run.steps import TestStep, TrainStep
+from trainer.run.steps import Steps
+
+__all__ = ["RunPlan", "batches"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Steps:
-    """What trains and tests a batch, and the keyword arguments that both get."""
-
-    train: TrainStep
-    test: TestStep
-    step_kwargs: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class RunPlan:
-    """What a run is made from, and the making of it."""
+    """What a run is made from, except for the model and its steps."""
 
-    params: Params
-    group: Group
-    logdir: Path
+    context: RunContext
     train_split: Split
     test_split: Split
 
-    def run(
-        self,
-        model: nn.Module,
-        net: nn.Module,
-        steps: Steps,
-        *,
-        observers: Sequence[Observer],
-        resume: bool,
-        should_stop: Callable[[], bool],
-    ) -> FitResult:
-        """Put the run together, let it go, and take everything apart again, whatever happens.
+    def run(self, model: nn.Module, net: nn.Module, steps: Steps) -> FitResult:
+        """Train a model; whatever happens, everything that was opened is closed.
 
         Args:
-            model: What is saved.
-            net: What the steps get: the model, or what wraps it.
-            steps: What to do with each batch.
-            observers: Told of everything, besides TensorBoard and the report.
-            resume: Go on from the newest good checkpoint, if there is one.
-            should_stop: Asked before every batch.
+            model: The model that is saved.
+            net: The module that the steps get: the model, or a wrapper around it.
+            steps: What trains and tests on a batch.
+
+        Raises:
+            CheckpointError: The checkpoint to resume from does not fit, or the last one of the run
+                was not written.
+            DivergedError: Too many steps in a row were not finite.
         """
+        params, group = self.context.params, self.context.group
         with ExitStack() as stack:
-            stack.enter_context(deterministic(on=self.params.deterministic))
-            learner = stack.enter_context(prepared_learner(self.params, model, net, self.group))
-            run = self._run(learner, steps, observers, should_stop, stack)
-            _continue(run, resume=resume or is_restarted())
+            stack.enter_context(deterministic_algorithms(on=params.deterministic))
+            learner = stack.enter_context(prepared_learner(params, model, net, group))
+            run = self._make_run(learner, steps, stack)
+            _start_at_checkpoint(run, resume=self.context.resume or is_restarted())
             result = train_loop(run)
         if result.status == "stopped":
             logger.warning("stopped; saved %s; go on with resume=True or --resume", result.last)
         return result
 
-    def _run(
-        self,
-        learner: Learner,
-        steps: Steps,
-        observers: Sequence[Observer],
-        should_stop: Callable[[], bool],
-        stack: ExitStack,
-    ) -> Run:
-        """Return the run; what has to be closed after it is left to the stack."""
-        params = self.params
+    def _make_run(self, learner: Learner, steps: Steps, stack: ExitStack) -> Run:
+        """Return the run; the stack closes what must be closed after it."""
+        context, params = self.context, self.context.params
+        patience = params.early_stopping_patience
+        folder = CheckpointFolder(context.logdir, params.keep_last)
         return Run(
             params=params,
-            model=learner.model,
-            net=learner.net,
-            optim=learner.optim,
+            group=context.group,
+            learner=learner,
+            steps=steps,
             schedules=Schedules(params, learner.optim),
-            guard=learner.guard,
-            ema=self._ema(learner, stack),
+            ema=_make_ema(params, learner, stack),
             best=BestValue(params.best_metric, "best_metric"),
-            stopping=BestValue(
-                params.early_stopping_metric,
-                "early_stopping_metric",
-                params.early_stopping_patience,
-            ),
-            train_step=steps.train,
-            test_step=steps.test,
+            stopping=BestValue(params.early_stopping_metric, "early_stopping_metric", patience),
             train_batches=batches(params, self.train_split, training=True),
             test_batches=batches(params, self.test_split, training=False),
-            checkpoints=stack.enter_context(
-                closing(CheckpointFolder(self.logdir, params.keep_last))
-            ),
-            observers=self._observers(learner.model, observers, stack),
-            should_stop=should_stop,
-            group=self.group,
-            step_kwargs=steps.step_kwargs,
+            train_metrics=Collection(steps.kwargs.get("train_torchmetrics")),
+            test_metrics=Collection(steps.kwargs.get("test_torchmetrics")),
+            checkpoints=stack.enter_context(closing(folder)),
+            observers=self._make_observers(learner.model, stack),
+            should_stop=context.should_stop,
         )
 
-    def _ema(self, learner: Learner, stack: ExitStack) -> Ema | None:
-        if not self.params.ema_decay:
-            return None
-        ema = Ema(learner.model, learner.optim, self.params.ema_decay)
-        return stack.enter_context(closing(ema))
-
-    def _observers(
-        self, model: nn.Module, others: Sequence[Observer], stack: ExitStack
-    ) -> Sequence[Observer]:
-        """Return who is told: everybody in the first process, nobody in the others."""
-        if not self.group.is_first:
+    def _make_observers(self, model: nn.Module, stack: ExitStack) -> Sequence[Observer]:
+        """Return all observers in the first process, none in the others."""
+        context = self.context
+        if not context.group.is_first:
             return ()
-        board = Board(self.logdir, self.params, self.test_split, model)
-        report = Report(self.logdir, self.params, self.test_split)
-        told = (
+        board = Board(context.logdir, context.params, self.test_split, model)
+        report = Report(context.logdir, context.params, self.test_split)
+        observers = (
             Dispensable(board, "TensorBoard's files"),
             Dispensable(report, "report"),
-            *others,
+            *context.observers,
         )
-        for observer in told:
+        for observer in observers:
             stack.enter_context(closing(observer))
-        return told
+        return observers
+
+
+def _make_ema(params: Params, learner: Learner, stack: ExitStack) -> Ema | None:
+    if not params.ema_decay:
+        return None
+    return stack.enter_context(closing(Ema(learner.model, learner.optim, params.ema_decay)))
 
 
 def batches(params: Params, split: Split, *, training: bool) -> Batches:
@@ -156,8 +126,8 @@ def batches(params: Params, split: Split, *, training: bool) -> Batches:
     )
 
 
-def _continue(run: Run, *, resume: bool) -> None:
-    """Bring the run to the newest good checkpoint, or put those of an earlier run aside."""
+def _start_at_checkpoint(run: Run, *, resume: bool) -> None:
+    """Bring the run to the newest good checkpoint, or set those of an earlier run aside."""
     if not resume:
         if run.group.is_first:
             run.checkpoints.set_aside()

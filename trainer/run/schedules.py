@@ -9,15 +9,17 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau
 
 from trainer.params.params import Params
-from trainer.run.best_value import value_of
+from trainer.run.best_value import metric_value
+
+__all__ = ["Schedules"]
 
 
 class Schedules:
-    """Several schedules at once, each stepped every epoch or every batch, after a warm-up.
+    """Several schedules at once, each stepped once per epoch or per batch, and a warm-up.
 
     Args:
         params: `learning_rate_schedule` and `warmup_steps`.
-        optim: The optimiser whose learning rate they set.
+        optim: The optimiser whose learning rate the schedules set.
     """
 
     def __init__(self, params: Params, optim: Optimizer) -> None:
@@ -34,44 +36,44 @@ class Schedules:
         return float(self._optim.param_groups[0]["lr"])
 
     def after_batch(self) -> None:
-        """Step the warm-up and the schedules that count batches."""
+        """Step the warm-up and the schedules that are stepped once per batch."""
         if self._warmup is not None:
             self._warmup.step()
-        for listed, made in self._listed:
+        for listed, schedule in self._listed:
             if listed.every == "batch":
-                made.step()
+                schedule.step()
 
     def after_epoch(self, tested: Mapping[str, float]) -> None:
-        """Step the schedules that count epochs.
+        """Step the schedules that are stepped once per epoch.
 
         Args:
-            tested: The evaluation's figures, for those that wait for a plateau; empty when there
-                was none, and then those wait.
+            tested: Loss and metrics of the epoch's evaluation, for ReduceLROnPlateau; empty when
+                the epoch was not evaluated, and then ReduceLROnPlateau is not stepped.
 
         Raises:
-            ParamsError: A schedule waits for a metric that there is not.
+            ParamsError: The evaluation has no metric of the name that a schedule waits for.
         """
-        for index, (listed, made) in enumerate(self._listed):
-            if isinstance(made, ReduceLROnPlateau):
+        for index, (listed, schedule) in enumerate(self._listed):
+            if isinstance(schedule, ReduceLROnPlateau):
                 if tested:
                     key = f"learning_rate_schedule[{index}].metric"
-                    made.step(value_of(listed.metric, key, tested))
+                    schedule.step(metric_value(listed.metric, key, tested))
             elif listed.every == "epoch":
-                made.step()
+                schedule.step()
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Return the states, for a checkpoint."""
-        return [made.state_dict() for made in self._all()]
+        return [schedule.state_dict() for schedule in self._all()]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Put back what `state_dict` returned.
+        """Restore what `state_dict` returned.
 
         Raises:
-            ValueError: There were other schedules then.
+            ValueError: The states are those of other schedules.
         """
-        for made, state in zip(self._all(), states, strict=True):
-            made.load_state_dict(state)
+        for schedule, state in zip(self._all(), states, strict=True):
+            schedule.load_state_dict(state)
 
     def _all(self) -> list[LRScheduler]:
         warmup = [] if self._warmup is None else [self._warmup]
-        return [*warmup, *(made for _, made in self._listed)]
+        return [*warmup, *(schedule for _, schedule in self._listed)]

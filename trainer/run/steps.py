@@ -1,9 +1,10 @@
-"""The default steps: cross-entropy on the logits, with what training recipes add to it."""
+"""The built-in steps: cross-entropy on the logits, with what training recipes add to it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,20 +14,32 @@ from torch.optim import Optimizer
 from trainer.net.precision import resolve_precision
 from trainer.params.params import Params
 
+__all__ = ["ClassifierSteps", "StepResult", "Steps", "TestStep", "TrainStep"]
+
 StepResult = tuple[float, dict[str, float] | None]
+"""The loss, and metrics by name; None where the metrics are computed once per epoch."""
 TrainStep = Callable[..., StepResult]
 TestStep = Callable[..., StepResult]
 
 
-class ClassifierSteps:
-    """Trains and tests a module that returns logits; the metrics are computed once an epoch.
+@dataclass(frozen=True)
+class Steps:
+    """The functions that train and test on a batch, and the keyword arguments that both get."""
 
-    The test loss is the plain cross-entropy, whatever the training loss has added to it, so that
-    runs can be compared.
+    train: TrainStep
+    test: TestStep
+    kwargs: dict[str, Any]
+
+
+class ClassifierSteps:
+    """Trains and tests a module that returns logits; metrics are computed once per epoch.
+
+    The test loss is the plain cross-entropy, so that runs can be compared whatever is added to
+    their training loss.
 
     Args:
         params: Label smoothing, class weights, mixing and accumulation.
-        labels: int64 `(n,)`, the training labels, for "balanced" class weights.
+        labels: The training labels, int64 `(n,)`, for "balanced" class weights.
     """
 
     def __init__(self, params: Params, labels: Tensor) -> None:
@@ -34,13 +47,13 @@ class ClassifierSteps:
         weights = _class_weights(params, labels)
         self._loss = nn.CrossEntropyLoss(weights, label_smoothing=params.label_smoothing)
         self._loss.to(params.device)
-        halves = resolve_precision(params.precision, params.device) == "float16"
-        self._scaler = torch.amp.GradScaler(torch.device(params.device).type, enabled=halves)
+        is_float16 = resolve_precision(params.precision, params.device) == "float16"
+        self._scaler = torch.amp.GradScaler(torch.device(params.device).type, enabled=is_float16)
 
     def train_step(
         self, x: Tensor, y: Tensor, model: nn.Module, optim: Optimizer, **kwargs: Any
     ) -> StepResult:
-        """Take one step; `x` is `(n, c, h, w)`, `y` is `(n,)`; return the loss and no metrics."""
+        """Take a step with images `(n, c, h, w)` and labels `(n,)`; return the loss, no metrics."""
         optim.zero_grad()
         x, other, share = self._mixed(x, y)
         parts = self._params.gradient_accumulation
@@ -68,10 +81,10 @@ class ClassifierSteps:
         return nn.functional.cross_entropy(logits, y).item(), None
 
     def _mixed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Return images mixed by pairs, the partners' labels, and the first ones' share.
+        """Return images that are mixed in pairs, the partners' labels, and the own labels' share.
 
         Mixup (Zhang et al. 2018) adds two images, cutmix (Yun et al. 2019) pastes a rectangle of
-        one into the other; with both on, a coin decides for each batch.
+        one into the other. When both are on, each batch gets one of them by chance.
         """
         alphas = [self._params.mixup_alpha, self._params.cutmix_alpha]
         on = [index for index, alpha in enumerate(alphas) if alpha > 0]
@@ -91,12 +104,12 @@ class ClassifierSteps:
 
 def _beta(alpha: float) -> float:
     """Draw from Beta(alpha, alpha) with torch's own random numbers."""
-    first, second = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64))  # noqa: SLF001 - the only one with torch's state
+    first, second = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64))  # noqa: SLF001 - the only function that draws from torch's global state
     return float(first / (first + second)) if first + second > 0 else 0.5
 
 
 def _rectangle(height: int, width: int, share: float) -> tuple[int, int, int, int]:
-    """Draw a rectangle of about this share of an image, cut at the image's edges."""
+    """Draw a rectangle of about this share of an image, cut off at the edges of the image."""
     half_height, half_width = (int(side * math.sqrt(share) / 2) for side in (height, width))
     row, column = int(torch.randint(height, ())), int(torch.randint(width, ()))
     return (
@@ -109,5 +122,5 @@ def _class_weights(params: Params, labels: Tensor) -> Tensor | None:
     if params.class_weights != "balanced":
         return None if params.class_weights is None else torch.tensor(params.class_weights)
     counts = torch.bincount(labels, minlength=params.n_classes)
-    # As scikit-learn has it: n / (classes * count); a class without images weighs nothing.
+    # As in scikit-learn: n / (classes * count); a class without images gets the weight 0.
     return torch.where(counts > 0, len(labels) / (params.n_classes * counts.clamp(min=1)), 0.0)

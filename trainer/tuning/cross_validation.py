@@ -6,39 +6,44 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from trainer.checkpoints.folder import CheckpointFolder, writable
+from trainer.checkpoints.folder import CheckpointFolder
 from trainer.data.decoding import Told
-from trainer.data.splits import Split, folds, open_split
+from trainer.data.splits import Split, open_split
+from trainer.data.splits import folds as make_folds
 from trainer.errors import CheckpointError, ParamsError
-from trainer.machine.distributed import Group, is_restarted, process_group
+from trainer.machine.distributed import Group, is_restarted
 from trainer.machine.durable import write_durably
-from trainer.machine.signals import stop_requests
 from trainer.observers import Observer
 from trainer.params.params import Params
-from trainer.run.fit import check_together, open_together, run_default
+from trainer.run.context import RunContext, run_context
+from trainer.run.fit import run_default
 from trainer.run.plan import RunPlan
+from trainer.run.preflight import check_run
+
+__all__ = ["CrossValidation", "Fold", "FoldsFile", "cross_validate", "fold_folder"]
 
 logger = logging.getLogger(__name__)
 
-NAME = "folds.json"
-Pairs = Sequence[tuple[Split, Split]]
+FILE_NAME = "folds.json"
+FoldSplits = Sequence[tuple[Split, Split]]
+"""For each fold the images to train on and those to test on."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A fold that is done.
+    """The result of one fold.
 
     Attributes:
-        number: From 1 on.
-        epoch: How many epochs were trained.
-        images: How many were tested on.
-        metrics: Of the last evaluation, with `loss` among them.
+        number: The number of the fold, from 1 on.
+        epoch: Number of epochs that were trained.
+        images: Number of images that were tested on.
+        metrics: Loss and metrics of the last evaluation, by name.
     """
 
     number: int
@@ -49,13 +54,14 @@ class Fold:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What the folds gave.
+    """The results of all folds.
 
     Attributes:
         status: "finished", or "stopped" when it was asked to stop (and saved before it did).
-        folds: Those that are done.
-        mean: Of each metric over the folds.
-        std: The standard deviation of a sample (n - 1); empty when fewer than two folds are done.
+        folds: The folds that are done.
+        mean: The mean of each metric over the folds.
+        std: The sample standard deviation (n - 1) of each metric; empty when fewer than two folds
+            are done.
     """
 
     status: Literal["finished", "stopped"]
@@ -76,52 +82,26 @@ def cross_validate(
 ) -> CrossValidation:
     """Train and test a new classifier for each fold of the training images.
 
-    Every fold is a run as `fit` makes it, in `logdir/fold-1` and so on; `logdir/folds.json` has the
-    figures of those that are done. Each image is tested on once, the folds are stratified and drawn
-    by `manual_seed`. The test folder and `validation_split` are not used.
+    Each fold is a run as by `fit`, in `logdir/fold-1` and so on; `logdir/folds.json` has the
+    results so far. Each image is tested on once. The folds are stratified and drawn by
+    `manual_seed`; the test folder and `validation_split` are not used. Errors are those of `fit`.
 
     Args:
         params: The published dict or validated params.
         datadir: The folder that holds `train`.
-        logdir: Where the folds' folders go.
-        folds: How many, at least 2.
-        observers: Told of every fold's run, one after the other.
+        logdir: The folder for the folds' folders.
+        folds: Number of folds, at least 2, at most the number of images of the smallest class.
+        observers: Observers of every fold's run.
         resume: Go on with the folds that are not done.
-        should_stop: Asked before every batch; when true, a checkpoint is saved. When not given,
-            Ctrl-C and SIGTERM stop.
-
-    Raises:
-        ParamsError: The params or the number of folds are wrong; nothing was read.
-        DataError: The images are bad, or a class has fewer than there are folds.
-        CheckpointError: What is to be resumed has other folds, or does not fit.
-        TrainerError: `logdir` cannot be written; nothing was read.
+        should_stop: As for `fit`.
     """
     params = Params.validate_all(params)
     if folds < 2:
-        raise ParamsError("wrong params", [f"folds: {folds} are too few; 2 at least"])
-    logdir = writable(logdir)
-    with process_group(params.device) as group, stop_requests(should_stop) as stop:
-        check_together(params, group)
-        pairs = open_together(partial(_open_folds, params, datadir, folds), group, observers, stop)
-        if pairs is None:
-            return _summary("stopped", [])
-        done = FoldsFile(logdir / NAME, params.manual_seed, pairs)
-        done.start(group, resume=resume or is_restarted())
-        for number, pair in enumerate(pairs, 1):
-            if number in done.done:
-                continue
-            logger.info("fold %d of %d", number, folds)
-            result = run_default(
-                RunPlan(params, group, fold_folder(logdir, number), *pair),
-                observers=observers,
-                resume=resume,
-                should_stop=stop,
-            )
-            if result.status == "stopped":
-                return _summary("stopped", done.folds)
-            fold = Fold(number, result.epoch, len(pair[1]), result.metrics)
-            done.add(fold, writes=group.is_first)
-        return _summary("finished", done.folds)
+        raise ParamsError("wrong params", [f"folds: {folds} are too few; use 2 or more"])
+    logdir = check_run(params, logdir)
+    with run_context(params, logdir, observers, should_stop, resume=resume) as context:
+        splits = context.open_together(partial(_open_folds, params, datadir, folds))
+        return _train_folds(context, splits) if splits else _summary("stopped", [])
 
 
 def fold_folder(logdir: Path, number: int) -> Path:
@@ -130,40 +110,43 @@ def fold_folder(logdir: Path, number: int) -> Path:
 
 
 class FoldsFile:
-    """`folds.json`: which folds are done, with their figures.
+    """`folds.json`: the results of the folds that are done.
 
     Args:
         path: The file.
-        seed: What the folds were drawn by.
-        pairs: The folds.
+        seed: The seed that the folds are drawn by.
+        splits: The folds.
+
+    Attributes:
+        done: The folds that are done, by number.
     """
 
-    def __init__(self, path: Path, seed: int, pairs: Pairs) -> None:
+    def __init__(self, path: Path, seed: int, splits: FoldSplits) -> None:
         self._path = path
-        self._drawn = {
-            "folds": len(pairs),
+        self._identity = {
+            "folds": len(splits),
             "manual_seed": seed,
-            "images": sum(len(tested) for _, tested in pairs),
+            "images": sum(len(test) for _, test in splits),
         }
         self.done: dict[int, Fold] = {}
 
     @property
     def folds(self) -> list[Fold]:
-        """Those that are done, by number."""
+        """The folds that are done, in the order of their numbers."""
         return [self.done[number] for number in sorted(self.done)]
 
     def start(self, group: Group, *, resume: bool) -> None:
-        """Take over what is done, or begin anew and put an earlier one's checkpoints aside.
+        """Read the folds that are done, or begin anew and set earlier checkpoints aside.
 
         Raises:
-            CheckpointError: What is to be resumed has other folds, or cannot be read.
+            CheckpointError: The file has other folds, or cannot be read.
         """
         if resume and self._path.exists():
             self.done = {fold.number: fold for fold in self._read()}
             return
         if resume and group.is_first:
             logger.warning("%s is not there: all folds are trained from scratch", self._path)
-        group.gather(None)  # nobody looks for the file after it is written
+        group.gather(None)  # so that all have looked for the file before one writes it
         if group.is_first:
             for folder in self._path.parent.glob("fold-*"):
                 with closing(CheckpointFolder(folder)) as checkpoints:
@@ -171,35 +154,52 @@ class FoldsFile:
             self._write()
         group.gather(None)
 
-    def add(self, fold: Fold, *, writes: bool) -> None:
-        """Note that a fold is done; only one of several processes writes."""
+    def add(self, fold: Fold, *, write: bool) -> None:
+        """Add a fold that is done; only one of several processes writes the file."""
         self.done[fold.number] = fold
-        if writes:
+        if write:
             self._write()
 
     def _write(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        found = asdict(_summary("finished", self.folds))
-        del found["status"]
-        text = json.dumps({**self._drawn, "done": found.pop("folds"), **found}, indent=2)
+        summary = asdict(_summary("finished", self.folds))
+        content = {**self._identity, "done": summary["folds"]}
+        content |= {key: summary[key] for key in ("mean", "std")}
+        text = json.dumps(content, indent=2)
         write_durably(self._path, f"{text}\n".encode())
 
     def _read(self) -> list[Fold]:
         try:
             content = json.loads(self._path.read_text("utf-8"))
-            drawn = {key: content[key] for key in self._drawn}
+            identity = {key: content[key] for key in self._identity}
             done = [Fold(**one) for one in content["done"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{self._path} cannot be read: {error!r}") from error
-        for key, value in self._drawn.items():
-            if drawn[key] != value:
-                text = f"{self._path} has {key}={drawn[key]}, and now it is {value}"
-                raise CheckpointError(f"{text}; go on with the same, or without resume")
+        for key, value in self._identity.items():
+            if identity[key] != value:
+                text = f"{self._path} has {key}={identity[key]}, but now it is {value}"
+                raise CheckpointError(f"{text}; set it as it was, or begin anew without resume")
         return done
 
 
-def _open_folds(params: Params, datadir: str | Path, count: int, told: Told) -> Pairs:
-    return folds(open_split(params, "train", datadir, told=told), count, params.manual_seed)
+def _open_folds(params: Params, datadir: str | Path, count: int, told: Told) -> FoldSplits:
+    return make_folds(open_split(params, "train", datadir, told=told), count, params.manual_seed)
+
+
+def _train_folds(context: RunContext, splits: FoldSplits) -> CrossValidation:
+    """Train the folds that are not done, one after the other."""
+    file = FoldsFile(context.logdir / FILE_NAME, context.params.manual_seed, splits)
+    file.start(context.group, resume=context.resume or is_restarted())
+    for number, (train, test) in enumerate(splits, 1):
+        if number in file.done:
+            continue
+        logger.info("fold %d of %d", number, len(splits))
+        fold_context = replace(context, logdir=fold_folder(context.logdir, number))
+        result = run_default(RunPlan(fold_context, train, test))
+        if result.status == "stopped":
+            return _summary("stopped", file.folds)
+        fold = Fold(number, result.epoch, len(test), result.metrics)
+        file.add(fold, write=context.group.is_first)
+    return _summary("finished", file.folds)
 
 
 def _summary(status: Literal["finished", "stopped"], done: list[Fold]) -> CrossValidation:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.net.fast_convolution import SmallConvolution, quick_convolutions
+from trainer.net.fast_convolution import SmallConvolution, fast_convolutions
 
 LAYERS: list[tuple[dict[str, Any], tuple[int, int]]] = [
     ({"kernel_size": 3}, (4, 4)),
@@ -38,7 +38,7 @@ def test_gradients_are_torchs(
     exact = gradients(layer, x, autocast=False)[1]
     expected, theirs = gradients(layer, x)
 
-    with quick_convolutions(layer):
+    with fast_convolutions(layer):
         actual, ours = gradients(layer, x)
 
     assert SmallConvolution.__name__ in str(actual.grad_fn)
@@ -60,7 +60,7 @@ def test_a_layer_that_is_used_twice_learns_from_both() -> None:
     both_ways = []
     for quick in (True, False):
         layer.zero_grad()
-        with quick_convolutions(layer if quick else nn.Identity()):
+        with fast_convolutions(layer if quick else nn.Identity()):
             with torch.autocast("cpu", torch.bfloat16):
                 y = both(small)
             torch.autograd.backward(y.float().sum())
@@ -82,14 +82,14 @@ def test_a_layer_that_is_used_twice_learns_from_both() -> None:
 def test_others_go_torchs_way(layer: nn.Conv2d, size: int) -> None:
     """Large outputs, groups, other paddings and frozen weights are left to torch."""
     x = torch.randn(2, 4, size, size, requires_grad=True)
-    with quick_convolutions(layer), torch.autocast("cpu", torch.bfloat16):
+    with fast_convolutions(layer), torch.autocast("cpu", torch.bfloat16):
         assert SmallConvolution.__name__ not in str(layer(x).grad_fn)
 
 
 def test_float32_goes_torchs_way() -> None:
     """Without autocast nothing is gained, and nothing changes."""
     layer = nn.Conv2d(4, 4, 3)
-    with quick_convolutions(layer):
+    with fast_convolutions(layer):
         assert SmallConvolution.__name__ not in str(layer(torch.randn(2, 4, 4, 4)).grad_fn)
         assert "forward" in vars(layer)
     assert "forward" not in vars(layer)

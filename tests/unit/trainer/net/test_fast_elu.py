@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.net.fast_elu import elu, quick_elu
+from trainer.net.fast_elu import elu, fast_elu
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_the_quicker_elu_is_torchs(dtype: torch.dtype) -> None:
     expected = layer(x)
     expected.sum().backward()
 
-    with quick_elu(layer):
+    with fast_elu(layer):
         actual = layer(same)
         actual.sum().backward()
 
@@ -48,7 +48,7 @@ def test_layers_are_as_they_were_afterwards() -> None:
     """What the context has changed in a net is taken back; another alpha is never touched."""
     net = nn.Sequential(nn.ELU(), nn.ELU(alpha=0.5))
 
-    with quick_elu(net):
+    with fast_elu(net):
         changed = ["forward" in vars(layer) for layer in net]
 
     assert changed == [True, False]

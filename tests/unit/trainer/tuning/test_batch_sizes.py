@@ -61,8 +61,8 @@ def test_what_would_not_fit_is_never_tried() -> None:
     search = Search(measure, 400 * MB)
     assert not search.try_sizes([2, 4, 8, 16, 32, 64, 128, 256])
     assert tried == [2, 2, 4, 8, 16, 32, 64]
-    assert search.predicted(128) > 400 * MB
-    assert search.refused_bytes == search.predicted(128)
+    assert search.predict(128) > 400 * MB
+    assert search.refused_bytes == search.predict(128)
 
 
 def test_what_takes_more_than_was_predicted_is_told_as_measured() -> None:
@@ -74,7 +74,7 @@ def test_what_takes_more_than_was_predicted_is_told_as_measured() -> None:
     search = Search(measure, 400 * MB)
     assert not search.try_sizes([4, 8, 16])
     assert [one.batch_size for one in search.measured] == [4]
-    assert search.predicted(8) < 400 * MB
+    assert search.predict(8) < 400 * MB
     assert search.refused_bytes == 450 * MB
 
 
@@ -93,7 +93,7 @@ def test_a_gpu_that_is_full_ends_the_search() -> None:
 
 def test_a_budget_that_is_too_small_is_said_to_be(digits: Path, small: dict[str, Any]) -> None:
     """The error names the size, the budget and what is taken already."""
-    with pytest.raises(TrainerError, match=r"size of 16 does not fit into 0.10 GB, of which"):
+    with pytest.raises(TrainerError, match=r"size of 16 does not fit into 0.10 GB; the process uses"):
         find_batch_size(small, digits, memory_gb=0.1)
     with pytest.raises(TrainerError, match=r"200 training images are too few .* 256"):
         find_batch_size(small, digits, first=256)

@@ -107,9 +107,9 @@ def test_what_is_resumed_has_the_same_folds(
 ) -> None:
     """With other folds or another seed some images would be tested on twice: it is refused."""
     cross_validate({**small, "num_epochs": 1}, digits, tmp_path, 2)
-    with pytest.raises(CheckpointError, match="has folds=2, and now it is 3"):
+    with pytest.raises(CheckpointError, match="has folds=2, but now it is 3"):
         cross_validate(small, digits, tmp_path, 3, resume=True)
-    with pytest.raises(CheckpointError, match="has manual_seed=17, and now it is 5"):
+    with pytest.raises(CheckpointError, match="has manual_seed=17, but now it is 5"):
         cross_validate({**small, "manual_seed": 5}, digits, tmp_path, 2, resume=True)
     (tmp_path / "folds.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"folds.json cannot be read"):
