@@ -1,19 +1,31 @@
-"""What can go wrong in the trainer, in sentences that name the thing, its value and the remedy."""
+"""The trainer's errors; their texts name the thing, its value and the remedy."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "DivergedError",
+    "FindingsError",
+    "ParamsError",
+    "TrainerError",
+]
 
 MOST_FINDINGS = 20
 
 
 class TrainerError(Exception):
-    """Anything that the trainer refuses or cannot do; its text is meant for a person."""
+    """The base of all errors of the trainer; the text is for people to read."""
 
 
 class FindingsError(TrainerError):
-    """Several findings in one report; only the first twenty are spelled out in its text.
+    """Several findings in one error; its text has the first twenty.
 
     Attributes:
-        findings: Every finding, a sentence each.
+        heading: The first line of the text.
+        findings: All findings, one sentence each.
     """
 
     def __init__(self, heading: str, findings: Sequence[str]) -> None:
@@ -25,21 +37,21 @@ class FindingsError(TrainerError):
         super().__init__("\n".join([f"{heading}:", *lines]))
 
     def __reduce__(self) -> tuple[type, tuple[str, tuple[str, ...]]]:
-        """Pickle by the two arguments, so that the error crosses a process border."""
+        """Pickle the two arguments, so that the error can be sent to another process."""
         return type(self), (self.heading, self.findings)
 
 
 class ParamsError(FindingsError):
-    """Wrong params: every wrong key or value, with what is allowed."""
+    """Wrong params: every wrong key and value, and what is allowed."""
 
 
 class DataError(FindingsError):
-    """Bad data: every missing, broken or odd file and label that was found."""
+    """Bad data: every missing or broken file and wrong label that was found."""
 
 
 class CheckpointError(TrainerError):
-    """A checkpoint that is missing, damaged, of another kind, or carries code."""
+    """A checkpoint that is missing or damaged, does not fit, or contains code."""
 
 
 class DivergedError(TrainerError):
-    """Training produced non-finite losses or gradients too many times in a row."""
+    """Too many training steps in a row had a loss or gradient that is not finite."""

@@ -1,8 +1,7 @@
-"""What a run tells about itself, and the face of whoever listens."""
+"""The reports of a run, and the interface of the observers that get them."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,29 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "BatchReport",
+    "CheckpointSaved",
+    "EpochReport",
+    "FitResult",
+    "Observer",
+    "RunStarted",
+    "TestOutputs",
+]
 
 
 @dataclass(frozen=True)
 class RunStarted:
-    """A run begins: `first_epoch` counts from 0 and is the one that comes next."""
+    """A run begins.
+
+    Attributes:
+        num_epochs: Number of epochs of the whole run.
+        first_epoch: Number of the epoch that comes next, from 0 on.
+        n_train: Number of training images.
+        n_test: Number of test images.
+        resumed: Whether the run goes on from a checkpoint.
+        n_batches: Number of batches per epoch.
+    """
 
     num_epochs: int
     first_epoch: int
@@ -28,7 +44,17 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class BatchReport:
-    """One training step is done: `epoch` and `batch` count from 0, `step` all steps of the run."""
+    """A training step is done.
+
+    Attributes:
+        epoch: Number of the epoch, from 0 on.
+        batch: Number of the batch in the epoch, from 0 on.
+        n_batches: Number of batches per epoch.
+        step: Number of steps of the whole run that are done.
+        loss: The loss that the step returned.
+        images: Number of images in the batch.
+        x: The images as the net gets them, float32 `(images, c, h, w)`.
+    """
 
     epoch: int
     batch: int
@@ -41,13 +67,13 @@ class BatchReport:
 
 @dataclass(frozen=True)
 class TestOutputs:
-    """What an evaluation made of the test images, a row an image.
+    """The probabilities that an evaluation gave to each test image.
 
     Attributes:
-        probabilities: float32, `(n, n_classes)`.
-        labels: int64, `(n,)`.
-        indices: int64, `(n,)`, into the test split.
-        class_names: One a column.
+        probabilities: float32, `(n, n_classes)`, one row per image.
+        labels: The images' labels, int64, `(n,)`.
+        indices: The images' indices in the test split, int64, `(n,)`.
+        class_names: One name per class.
     """
 
     probabilities: Tensor
@@ -58,9 +84,20 @@ class TestOutputs:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """An epoch is done: `epoch` says how many are; the test figures are of this epoch or absent.
+    """An epoch is done.
 
-    `test_outputs` is there after an evaluation with the built-in steps.
+    Attributes:
+        epoch: Number of epochs that are done.
+        num_epochs: Number of epochs of the whole run.
+        train_loss: Mean loss of the epoch's steps.
+        train_metrics: Metrics of the epoch's steps, by name.
+        test_loss: Loss of the evaluation; None if the epoch was not evaluated.
+        test_metrics: Metrics of the evaluation, by name; empty if the epoch was not evaluated.
+        learning_rate: Learning rate at the end of the epoch.
+        images_per_s: Training images per second, without the evaluation.
+        seconds: Duration of the epoch, with the evaluation.
+        test_outputs: The probabilities of the test images, after an evaluation with the built-in
+            steps.
     """
 
     epoch: int
@@ -77,7 +114,14 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class CheckpointSaved:
-    """A checkpoint is on disk."""
+    """A checkpoint is on disk.
+
+    Attributes:
+        path: Its file.
+        epoch: Number of epochs that are done.
+        is_best: Whether it is the best so far.
+        metrics: Loss and metrics of the last evaluation before it, by name.
+    """
 
     path: Path
     epoch: int
@@ -87,15 +131,15 @@ class CheckpointSaved:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        status: "finished", or "stopped" when it was asked to stop (and saved before it did).
-        epoch: How many epochs are done.
-        num_epochs: How many were asked for.
+        status: "finished", or "stopped" if it was asked to stop (and saved a checkpoint).
+        epoch: Number of epochs that are done.
+        num_epochs: Number of epochs of the whole run.
         best: The best checkpoint so far.
         last: The newest checkpoint.
-        metrics: Of the last evaluation, with `loss` among them.
+        metrics: Loss and metrics of the last evaluation, by name.
     """
 
     status: Literal["finished", "stopped"]
@@ -107,32 +151,36 @@ class FitResult:
 
 
 class Observer:
-    """Listens to a run; each method does nothing until it is overridden.
+    """Gets the reports of a run; each method does nothing until it is overridden.
 
-    The methods are called in the training's own thread: what takes long holds it up. An error in
-    one ends the run.
+    The methods are called in the thread of the training, which waits for them. An error in a method
+    ends the run.
     """
 
     def on_decoding(self, done: int, total: int) -> None:
-        """Images are being decoded into their memory map, before the start: so many of a split's.
+        """Images are being decoded into their memory map, before the start of the run.
 
-        Called several times a second; not at all when the map is there already.
+        This is called several times per second; not at all if the map exists already.
+
+        Args:
+            done: Number of images of the split that are decoded.
+            total: Number of images of the split.
         """
 
     def on_start(self, started: RunStarted) -> None:
-        """The data is open and the first step comes next."""
+        """The data is open, and the first step comes next."""
 
     def on_batch(self, batch: BatchReport) -> None:
-        """One training step is done."""
+        """A training step is done."""
 
     def on_epoch(self, report: EpochReport) -> None:
-        """One epoch is done, and evaluated where it was due."""
+        """An epoch is done, and evaluated if `eval_freq` says so."""
 
     def on_checkpoint(self, saved: CheckpointSaved) -> None:
         """A checkpoint is on disk."""
 
     def on_finish(self, result: FitResult) -> None:
-        """The run ends, finished or stopped; it is not called when it fails."""
+        """The run ends, finished or stopped; this is not called when it fails."""
 
     def close(self) -> None:
-        """The run is over in whatever way; let go of files and bars."""
+        """The run is over, also after an error: close files and progress bars."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from trainer.params.components import BuiltTransform, build_transforms
+from trainer.params.components import NamedTransform, build_transforms
 from trainer.params.fields import Fields
 
 
@@ -76,7 +76,7 @@ class Transforms:
         return torch.where(vertical, x.flip(2), x)
 
 
-def _through(transforms: Iterable[BuiltTransform], x: Tensor) -> Tensor:
+def _through(transforms: Iterable[NamedTransform], x: Tensor) -> Tensor:
     for _, transform in transforms:
         x = transform(x)
     return x

@@ -84,7 +84,7 @@ class ScoreMeter(ConfusionMeter):
         more = {"auroc": auroc(probabilities, y)}
         more["calibration_error"] = calibration_error(probabilities, y)
         for metric in self._more:
-            more[metric.title] = float(metric.of_classes(self.n_classes)(probabilities, y))
+            more[metric.title] = float(metric.build_for(self.n_classes)(probabilities, y))
         return {**super().compute(), **more}
 
     def reset(self) -> None:

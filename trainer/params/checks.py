@@ -1,4 +1,7 @@
-"""What params say together: whether net, optimiser, schedules and transforms can be made at all."""
+"""Checks that params alone decide: net, optimiser, schedules, metrics and transforms are tried out.
+
+What the machine, the processes or the disk decide is in `trainer.run.preflight`.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,25 @@ from trainer.params.components import first_line, wrong_kwargs
 from trainer.params.fields import Fields
 from trainer.params.shapes import output_shape, shape_after_transforms
 
+__all__ = ["cross_field_findings"]
+
 
 def cross_field_findings(params: Fields, wrong: Collection[str]) -> list[str]:
     """Check keys against each other that are valid on their own.
 
     Args:
-        params: The params, with defaults in place of the wrong ones.
-        wrong: The keys that are wrong already; checks that need them are left out.
+        params: The params, with defaults in place of wrong values.
+        wrong: The keys whose values are wrong; checks that need them are left out.
+
+    Returns:
+        One finding for each thing that is wrong.
     """
     found: list[str] = []
     if not {"optim_class", "optim_kwargs", "learning_rate"} & set(wrong):
         found += _optimiser(params)
     if "learning_rate_schedule" not in wrong:
         found += _schedules(params)
-    found += _alone(params)
+    found += _combinations(params)
     if not {"metrics", "n_classes"} & set(wrong):
         found += _metrics(params)
     if not {"additional_transforms", "augmentations", "normalise_mean", "normalise_std"} & set(
@@ -35,8 +43,8 @@ def cross_field_findings(params: Fields, wrong: Collection[str]) -> list[str]:
     return found
 
 
-def _alone(params: Fields) -> list[str]:
-    """Return what is wrong with values that other values or the machine forbid."""
+def _combinations(params: Fields) -> list[str]:
+    """Check values that other values forbid."""
     found = []
     if params.precision == "float16" and not params.device.startswith("cuda"):
         found.append("precision: float16 needs a GPU; use bfloat16 or float32 on the CPU")
@@ -46,7 +54,9 @@ def _alone(params: Fields) -> list[str]:
     for index, schedule in enumerate(params.learning_rate_schedule):
         if schedule.cls is ReduceLROnPlateau and schedule.every == "batch":
             where = f"learning_rate_schedule[{index}]"
-            found.append(f"{where}.every: ReduceLROnPlateau is stepped by evaluations, not batches")
+            found.append(
+                f"{where}.every: ReduceLROnPlateau is stepped after evaluations; set epoch"
+            )
     return found
 
 
@@ -79,7 +89,7 @@ def _metrics(params: Fields) -> list[str]:
     found = []
     for index, metric in enumerate(params.metrics):
         try:
-            tried = metric.of_classes(params.n_classes)
+            tried = metric.build_for(params.n_classes)
             float(tried(torch.eye(params.n_classes), torch.arange(params.n_classes)))
         except Exception as error:
             found.append(f"metrics[{index}]: {metric.title}: {first_line(error)}")
@@ -89,11 +99,11 @@ def _metrics(params: Fields) -> list[str]:
 def _net(params: Fields, wrong: Collection[str]) -> list[str]:
     try:
         shape = shape_after_transforms(params)
-        trained = shape_after_transforms(params, training=True)
+        augmented = shape_after_transforms(params, training=True)
     except ValueError as error:
         return [str(error)]
-    if trained != shape:
-        return [f"augmentations: they make {trained} of an image, which must stay {shape}"]
+    if augmented != shape:
+        return [f"augmentations: they change the image's shape from {shape} to {augmented}"]
     if {"net_arch", "image_height", "image_width", "is_image_color"} & set(wrong):
         return []
     return list(output_shape(params.net_arch, shape).findings)

@@ -1,10 +1,10 @@
-"""A class with its keyword arguments, as params write it: `{"class": ..., "kwargs": {...}}`."""
+"""A class and its keyword arguments, written in params as `{"class": ..., "kwargs": {...}}`."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -13,19 +13,33 @@ from trainer.params import allowed_classes
 from trainer.params.allowed_classes import ClassKind
 from trainer.suggestions import did_you_mean
 
+__all__ = [
+    "Component",
+    "Layer",
+    "Metric",
+    "NamedTransform",
+    "Schedule",
+    "Transform",
+    "build_transforms",
+    "class_of",
+    "first_line",
+    "to_transform",
+    "wrong_kwargs",
+]
+
 
 def class_of(kind: ClassKind) -> tuple[BeforeValidator, PlainSerializer]:
-    """Return what makes a pydantic field hold a class of this kind.
+    """Return the annotations of a pydantic field that holds a class of this kind.
 
-    A dotted name must be in the kind's namespaces; a class itself, which only Python code can
-    hand over, may also be the user's own.
+    The field takes a dotted name from the kind's namespaces, or a class. A class can only come from
+    Python code, so it may also be the user's own.
     """
 
     def to_class(value: object) -> object:
         if isinstance(value, str):
             return allowed_classes.resolve_class(value, kind)
         if isinstance(value, type) and not issubclass(value, kind.base_class()):
-            raise ValueError(f"{value.__name__} is not {kind.what}")  # noqa: TRY004 - pydantic's
+            raise ValueError(f"{value.__name__} is not {kind.what}")  # noqa: TRY004 - for pydantic
         return value
 
     return BeforeValidator(to_class), PlainSerializer(
@@ -42,7 +56,7 @@ class Component(BaseModel):
     kwargs: dict[str, Any] = Field(default_factory=dict)
 
     def build(self, *args: Any, **more: Any) -> Any:
-        """Return a new instance; `more` wins over nothing and must not repeat `kwargs`."""
+        """Return a new instance; `more` must not repeat a key of `kwargs`."""
         return self.cls(*args, **self.kwargs, **more)
 
     @property
@@ -64,13 +78,13 @@ class Transform(Component):
 
 
 def to_transform(value: Any) -> Any:
-    """Return a transform from a class, a dotted name, a dict of both, or an object.
+    """Return a transform from a class, a dotted name, a dict of class and kwargs, or an object.
 
-    An object of torchvision is turned into its class and keyword arguments where these can be read
-    off it, so that a checkpoint can hold it; other objects stay what they are.
+    An object of torchvision is replaced by its class and keyword arguments if they can be read from
+    it, so that a checkpoint can hold it. Other objects are returned as they are.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: The value is none of these.
     """
     if isinstance(value, type | str):
         return Transform.model_validate({"class": value})
@@ -78,17 +92,17 @@ def to_transform(value: Any) -> Any:
         return Transform.model_validate(value)
     if not callable(value):
         raise ValueError('write a transform as {"class": ..., "kwargs": {...}}')  # noqa: TRY004
-    return _described(value) or value
+    return _as_component(value) or value
 
 
-def _described(made: Any) -> Transform | None:
-    """Return the class and keyword arguments that make an object's equal, judged by its text."""
+def _as_component(made: Any) -> Transform | None:
+    """Return the class and keyword arguments of an object, if they make one with the same repr."""
     name = allowed_classes.dotted_name(type(made), allowed_classes.TRANSFORM)
     if not name.startswith(allowed_classes.TRANSFORM.namespaces):
         return None
-    takes = inspect.signature(type(made)).parameters
-    read = {key: getattr(made, key, made) for key in takes}
-    kwargs = {key: value for key, value in read.items() if _is_plain(value)}
+    parameters = inspect.signature(type(made)).parameters
+    values = {key: getattr(made, key, made) for key in parameters}
+    kwargs = {key: value for key, value in values.items() if _is_plain(value)}
     as_json = {key: list(one) if isinstance(one, tuple) else one for key, one in kwargs.items()}
     try:
         again = Transform.model_validate({"class": name, "kwargs": kwargs}).build()
@@ -106,21 +120,18 @@ def _is_plain(value: Any) -> bool:
 
 
 class Metric(Component):
-    """A torchmetrics metric; gets `task` and `num_classes` by itself where it takes them."""
+    """A torchmetrics metric; `task` and `num_classes` are passed to it if it takes them."""
 
     cls: Annotated[type, *class_of(allowed_classes.METRIC)] = Field(alias="class")
 
-    def of_classes(self, n_classes: int) -> Any:
-        """Return a new metric for so many classes."""
-        takes = inspect.signature(self.cls.__new__ if "task" in _new_takes(self.cls) else self.cls)
-        given = {"task": "multiclass", "num_classes": n_classes}
-        given = {key: value for key, value in given.items() if key in takes.parameters}
-        return self.cls(**{**given, **self.kwargs})
-
-
-def _new_takes(cls: type) -> Collection[str]:
-    """Return what a class's `__new__` takes: torchmetrics' task wrappers have no `__init__`."""
-    return inspect.signature(cls.__new__).parameters
+    def build_for(self, n_classes: int) -> Any:
+        """Return a new metric for this number of classes."""
+        parameters = inspect.signature(self.cls.__new__).parameters
+        if "task" not in parameters:  # torchmetrics' task wrappers have only `__new__`
+            parameters = inspect.signature(self.cls).parameters
+        defaults = {"task": "multiclass", "num_classes": n_classes}
+        defaults = {key: value for key, value in defaults.items() if key in parameters}
+        return self.cls(**{**defaults, **self.kwargs})
 
 
 def _without_verbose(kwargs: object) -> object:
@@ -128,16 +139,16 @@ def _without_verbose(kwargs: object) -> object:
         warnings.warn(
             "verbose in a learning-rate schedule's kwargs is ignored: torch has removed it",
             UserWarning,
-            stacklevel=_levels_to_the_caller(),
+            stacklevel=_levels_to_caller(),
         )
         return {key: value for key, value in kwargs.items() if key != "verbose"}
     return kwargs
 
 
-def _levels_to_the_caller() -> int:
-    """Return the stack level, as a warning counts them, of who had params validated.
+def _levels_to_caller() -> int:
+    """Return the stack level, as `warnings.warn` counts it, of the caller of the trainer.
 
-    Between here and there are the trainer's and pydantic's frames, of a number that varies.
+    A varying number of frames of the trainer and of pydantic lies in between.
     """
     frame, level = inspect.currentframe(), 0
     while frame and frame.f_globals.get("__name__", "").split(".")[0] in {"trainer", "pydantic"}:
@@ -149,9 +160,9 @@ class Schedule(Component):
     """One entry of `learning_rate_schedule`.
 
     Attributes:
-        name: For people.
-        every: Whether it is stepped once an epoch or once a batch.
-        metric: What a ReduceLROnPlateau gets of the evaluation.
+        name: A name for people to read.
+        every: Whether it is stepped once per epoch or once per batch.
+        metric: The metric of the evaluation that ReduceLROnPlateau gets.
     """
 
     cls: Annotated[type, *class_of(allowed_classes.SCHEDULE)] = Field(alias="class")
@@ -163,20 +174,20 @@ class Schedule(Component):
     metric: str = "loss"
 
 
-def wrong_kwargs(where: str, cls: type, kwargs: Iterable[str], given: Iterable[str]) -> list[str]:
-    """Return what is wrong with the names of keyword arguments, a sentence each.
+def wrong_kwargs(where: str, cls: type, kwargs: Iterable[str], own: Iterable[str]) -> list[str]:
+    """Return one finding for each keyword argument that is unknown or missing.
 
     Args:
-        where: The key in the params, for the sentence.
+        where: The key in the params, for the findings.
         cls: The class that will be called.
-        kwargs: The names that the params give.
-        given: The names that the trainer itself gives (`params`, `optimizer`, ...).
+        kwargs: The names in the params.
+        own: The names that the trainer passes by itself (`params`, `optimizer`, ...).
     """
-    kwargs, given = set(kwargs), set(given)
-    takes = inspect.signature(cls).parameters
-    if any(one.kind is one.VAR_KEYWORD for one in takes.values()):
+    kwargs, own = set(kwargs), set(own)
+    parameters = inspect.signature(cls).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
         return []
-    accepted = [name for name in takes if name not in given]
+    accepted = [name for name in parameters if name not in own]
     findings = []
     for name in sorted(kwargs - set(accepted)):
         hint = did_you_mean(name, accepted)
@@ -186,8 +197,8 @@ def wrong_kwargs(where: str, cls: type, kwargs: Iterable[str], given: Iterable[s
     missing = [
         name
         for name in accepted
-        if takes[name].default is inspect.Parameter.empty
-        and takes[name].kind is not inspect.Parameter.VAR_POSITIONAL
+        if parameters[name].default is inspect.Parameter.empty
+        and parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL
         and name not in kwargs
     ]
     if missing:
@@ -196,27 +207,27 @@ def wrong_kwargs(where: str, cls: type, kwargs: Iterable[str], given: Iterable[s
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or the name of its kind where it has none."""
+    """Return the first line of an error's text, or its class name if the text is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-BuiltTransform = tuple[str, Callable[..., Any]]
-"""Where a transform stands in the params, and the transform."""
+NamedTransform = tuple[str, Callable[..., Any]]
+"""The place of a transform in the params, for errors, and the transform."""
 
 
-def build_transforms(key: str, listed: Iterable[Any] | None) -> list[BuiltTransform]:
+def build_transforms(key: str, listed: Iterable[Any] | None) -> list[NamedTransform]:
     """Build the transforms of one key of the params.
 
     Raises:
-        ValueError: A transform cannot be built or called; the text names it.
+        ValueError: A transform cannot be built or called; the text names its place.
     """
     return [
-        (f"{key}[{index}]", _built(f"{key}[{index}]", one))
+        (f"{key}[{index}]", _build_transform(f"{key}[{index}]", one))
         for index, one in enumerate(listed or ())
     ]
 
 
-def _built(where: str, one: Component | Callable[..., Any]) -> Callable[..., Any]:
+def _build_transform(where: str, one: Component | Callable[..., Any]) -> Callable[..., Any]:
     if not isinstance(one, Component):
         return one
     try:

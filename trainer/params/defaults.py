@@ -4,4 +4,6 @@ from typing import Any
 
 from trainer.params.params import Params
 
+__all__ = ["DEFAULT_PARAMS"]
+
 DEFAULT_PARAMS: dict[str, Any] = Params().as_json()

@@ -1,6 +1,6 @@
-"""Everything that can be set, in one typed model that accepts the published dict as it stands.
+"""Everything that can be set, in one typed model that accepts the published dict as it is.
 
-Validation is whole: one `ParamsError` lists every wrong key and value with what is allowed.
+One `ParamsError` lists every wrong key and value, and what is allowed.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from trainer.errors import ParamsError
 from trainer.params.fields import Fields
 from trainer.suggestions import did_you_mean
 
+__all__ = ["Params"]
+
 
 class Params(Fields):
     """The params of a run, validated; the keys are the published ones."""
 
     @classmethod
     def validate_all(cls, params: Mapping[str, Any] | Params) -> Params:
-        """Return the params when all of them are right.
+        """Return the params if all of them are right.
 
         Args:
-            params: The published dict, with classes or dotted names, or params already made.
+            params: The published dict, with classes or dotted names, or a `Params`.
 
         Raises:
-            ParamsError: With every unknown key and wrong value, net and keyword arguments
-                included.
+            ParamsError: Some are wrong; it lists every unknown key and wrong value, also of layers
+                and keyword arguments.
         """
         given = dict(params) if isinstance(params, Mapping) else params.as_given()
         findings = [_unknown(key) for key in given if key not in cls.model_fields]
@@ -46,14 +48,14 @@ class Params(Fields):
         return made
 
     def as_given(self) -> dict[str, Any]:
-        """Return the fields as the model holds them, classes as classes."""
+        """Return the fields as they are, classes as classes."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     def as_json(self) -> dict[str, Any]:
         """Return the params as JSON-ready values, classes as dotted names.
 
-        A transform given as a Python object that no class and keyword arguments describe becomes
-        its text, which cannot be read back.
+        A transform that is a Python object becomes its repr, which cannot be read back, unless its
+        class and keyword arguments describe it.
         """
         return self.model_dump(mode="json", by_alias=True, fallback=repr)
 
@@ -64,7 +66,7 @@ def _unknown(key: object) -> str:
 
 
 def _finding(detail: Any) -> str:
-    """Put one of pydantic's findings as `key[index].name: message (got value)`."""
+    """Return one of pydantic's findings as `key[index].name: message; got value`."""
     path = _path(detail["loc"])
     message = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "missing":

@@ -1,6 +1,6 @@
-"""The net's shapes, found without computing anything, and what is wrong with them in words.
+"""The shapes between the layers of a net, and findings about layers that do not fit.
 
-Layers are made and run on torch's meta device: no memory, no arithmetic, whatever their size.
+Layers are made and run on torch's meta device, without memory or arithmetic, whatever their size.
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ import torch
 from torch import nn
 
 from trainer.params.components import (
-    BuiltTransform,
     Component,
+    NamedTransform,
     build_transforms,
     first_line,
     wrong_kwargs,
 )
 from trainer.params.fields import Fields
 
+__all__ = ["Shape", "ShapeCheck", "output_shape", "shape_after_transforms"]
+
 Shape = tuple[int, ...]
 
-# What a layer calls the number of channels that it takes, and the one that it gives.
-TAKES = ("in_channels", "num_features", "in_features", "num_channels", "input_size")
-GIVES = ("out_channels", "out_features")
+# Names that layers have for their numbers of input and output channels.
+INPUTS = ("in_channels", "num_features", "in_features", "num_channels", "input_size")
+OUTPUTS = ("out_channels", "out_features")
 
 
 @dataclass(frozen=True)
 class ShapeCheck:
-    """What comes out of the layers.
+    """The shape behind the last layer.
 
     Attributes:
-        shape: Of one image after the last layer, without the batch: `(256, 1, 1)`.
-        findings: What is wrong, a sentence each; when there is any, `shape` means nothing.
+        shape: Shape of one image, without the batch: `(256, 1, 1)`; `()` when there are findings.
+        findings: One sentence for each thing that is wrong.
     """
 
     shape: Shape
@@ -41,10 +43,10 @@ class ShapeCheck:
 
 
 def output_shape(layers: Sequence[Component], image: Shape) -> ShapeCheck:
-    """Follow an image of shape `(channels, height, width)` through the layers.
+    """Return the shape of an image of shape `(channels, height, width)` behind the layers.
 
-    The walk ends at the first layer whose shapes do not fit; wrong keyword arguments are found in
-    every layer.
+    The first layer that does not fit is a finding; so are the wrong keyword arguments of every
+    layer.
     """
     wrong = [
         finding
@@ -56,24 +58,24 @@ def output_shape(layers: Sequence[Component], image: Shape) -> ShapeCheck:
     source, current = "the image", image
     for index, layer in enumerate(layers):
         try:
-            after = _after(layer, f"net_arch[{index}]", current, source)
+            after = _shape_behind_layer(layer, f"net_arch[{index}]", current, source)
         except ValueError as error:
             return ShapeCheck((), (str(error),))
-        if after[:1] != current[:1] or any(name in layer.kwargs for name in GIVES):
+        if after[:1] != current[:1] or any(name in layer.kwargs for name in OUTPUTS):
             source = f"net_arch[{index}]"
         current = after
     return ShapeCheck(current)
 
 
 def shape_after_transforms(fields: Fields, *, training: bool = False) -> Shape:
-    """Return the shape of one image after the listed transforms, found by trying two black images.
+    """Return the shape of one image behind the user's transforms, which are tried on two images.
 
     Args:
-        fields: The params; their augmentations count in training only.
-        training: Whether the augmentations are applied.
+        fields: The params.
+        training: Whether to apply `augmentations` before `additional_transforms`.
 
     Raises:
-        ValueError: A transform cannot be built, refuses a batch or returns something else; the
+        ValueError: A transform cannot be built, refuses a batch, or does not return a batch; the
             text names it.
     """
     listed = build_transforms("augmentations", fields.augmentations) if training else []
@@ -82,10 +84,10 @@ def shape_after_transforms(fields: Fields, *, training: bool = False) -> Shape:
         return fields.image_shape
     x = torch.zeros((2, *fields.image_shape))
     with torch.random.fork_rng(devices=()):
-        return _shape_behind(listed, x)
+        return _shape_behind_transforms(listed, x)
 
 
-def _shape_behind(transforms: Iterable[BuiltTransform], x: torch.Tensor) -> Shape:
+def _shape_behind_transforms(transforms: Iterable[NamedTransform], x: torch.Tensor) -> Shape:
     for where, transform in transforms:
         try:
             x = transform(x)
@@ -94,15 +96,15 @@ def _shape_behind(transforms: Iterable[BuiltTransform], x: torch.Tensor) -> Shap
                 f"{where}: {first_line(error)}; it must take a float batch (n, c, h, w)"
             ) from error
         if not isinstance(x, torch.Tensor) or x.ndim != 4 or len(x) != 2:
-            raise ValueError(f"{where}: it must give a batch (n, c, h, w) of as many images")
+            raise ValueError(f"{where}: it must return a batch (n, c, h, w) of as many images")
     return tuple(x.shape[1:])
 
 
-def _after(layer: Component, where: str, before: Shape, source: str) -> Shape:
+def _shape_behind_layer(layer: Component, where: str, before: Shape, source: str) -> Shape:
     """Return the shape behind one layer.
 
     Raises:
-        ValueError: It cannot be made or cannot take what it gets, with the remedy.
+        ValueError: The layer cannot be made, or cannot take what it gets; the text has the remedy.
     """
     try:
         with torch.device("meta"):
@@ -111,7 +113,7 @@ def _after(layer: Component, where: str, before: Shape, source: str) -> Shape:
         raise ValueError(f"{where}: {layer.title}: {first_line(error)}") from error
     _check_channels(made, where, before, source)
     try:
-        # Two images: a batch of one is refused by BatchNorm behind a 1x1 image in training.
+        # Two images, because BatchNorm refuses one image of 1x1 in training.
         out = made(torch.empty((2, *before), device="meta"))
     except Exception as error:
         raise ValueError(
@@ -120,13 +122,13 @@ def _after(layer: Component, where: str, before: Shape, source: str) -> Shape:
         ) from error
     if not isinstance(out, torch.Tensor):
         raise ValueError(  # noqa: TRY004 - a finding like the others
-            f"{where}: {layer.title} gives a {type(out).__name__}, and a layer must give a tensor"
+            f"{where}: {layer.title} returns a {type(out).__name__}, not a tensor"
         )
     return tuple(out.shape[1:])
 
 
 def _check_channels(made: nn.Module, where: str, before: Shape, source: str) -> None:
-    for name in TAKES:
+    for name in INPUTS:
         expected = getattr(made, name, None)
         at = -1 if name in {"in_features", "input_size"} else 0
         if not isinstance(expected, int) or not before or expected in {0, before[at]}:

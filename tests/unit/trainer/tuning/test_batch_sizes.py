@@ -93,7 +93,9 @@ def test_a_gpu_that_is_full_ends_the_search() -> None:
 
 def test_a_budget_that_is_too_small_is_said_to_be(digits: Path, small: dict[str, Any]) -> None:
     """The error names the size, the budget and what is taken already."""
-    with pytest.raises(TrainerError, match=r"size of 16 does not fit into 0.10 GB; the process uses"):
+    with pytest.raises(
+        TrainerError, match=r"size of 16 does not fit into 0.10 GB; the process uses"
+    ):
         find_batch_size(small, digits, memory_gb=0.1)
     with pytest.raises(TrainerError, match=r"200 training images are too few .* 256"):
         find_batch_size(small, digits, first=256)
