@@ -1,4 +1,4 @@
-"""The command line: one file a group of commands, put together here."""
+"""The command line: one file per group of commands, put together here."""
 
 from trainer.cli.cross_validate import cross_validate
 from trainer.cli.data import unpack

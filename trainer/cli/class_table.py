@@ -1,4 +1,4 @@
-"""The table of the classes that `train` and `evaluate` end with."""
+"""The table of the classes, at the end of `train` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 import click
 
 from trainer.observers import EpochReport, Observer, TestOutputs
+
+__all__ = ["LastEvaluation", "class_table"]
 
 
 def class_table(per_class: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
@@ -19,25 +21,25 @@ def class_table(per_class: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
 
 
 class LastEvaluation(Observer):
-    """Remembers a run's last evaluation, of which the table is made."""
+    """Remembers the last evaluation of a run, and prints its table."""
 
     def __init__(self) -> None:
-        self._tested: TestOutputs | None = None
+        self._outputs: TestOutputs | None = None
         self._epoch = 0
 
     def on_epoch(self, report: EpochReport) -> None:
-        """Remember the evaluation, where there was one."""
+        """Remember the evaluation, if there was one."""
         if report.test_outputs is not None:
-            self._tested, self._epoch = report.test_outputs, report.epoch
+            self._outputs, self._epoch = report.test_outputs, report.epoch
 
     def print_table(self) -> None:
-        """Print the table; nothing when this part of the run had no evaluation."""
-        if self._tested is None:
+        """Print the table; print nothing if the run had no evaluation."""
+        if self._outputs is None:
             return
-        from trainer.metrics.figures import per_class  # noqa: PLC0415 - needs torch
+        from trainer.metrics.figures import per_class  # noqa: PLC0415 - importing torch takes seconds
         from trainer.metrics.meters import confusion_matrix  # noqa: PLC0415
 
-        confusion = confusion_matrix(self._tested.probabilities, self._tested.labels)
-        rows = zip(self._tested.class_names, per_class(confusion), strict=True)
+        confusion = confusion_matrix(self._outputs.probabilities, self._outputs.labels)
+        rows = zip(self._outputs.class_names, per_class(confusion), strict=True)
         click.echo(f"\nevaluation after epoch {self._epoch}:")
         click.echo("\n".join(class_table(dict(rows))) + "\n")

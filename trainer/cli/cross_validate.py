@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trainer.cli.group import data_option, params_options
+from trainer.cli.group import data_option, logdir_option, params_options
 from trainer.machine.signals import StopSignals
 from trainer.params.files import read_params
 
 if TYPE_CHECKING:
     from trainer.tuning.cross_validation import CrossValidation
 
+__all__ = ["cross_validate"]
 
-@click.command("cross-validate")
+
+@click.command("cross-validate", short_help="Train and test a model for each fold of the images.")
 @data_option
-@click.option(
-    "--logdir", "--logs", "logdir",
-    default="logs", show_default=True, type=click.Path(path_type=Path),
-    help="Where fold-1, fold-2, ... and folds.json go.",
-)  # fmt: skip
-@click.option("--folds", default=5, show_default=True, help="How many, at least 2.")
+@logdir_option("The folder for fold-1, fold-2, ... and folds.json.")
+@click.option("--folds", default=5, show_default=True, help="Number of folds, at least 2.")
 @click.option("--resume", is_flag=True, help="Go on with the folds that are not done.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @params_options
@@ -42,20 +40,24 @@ def cross_validate(
 ) -> None:
     """Train and test a new model for each fold of the training images.
 
-    Each image is tested on once, by a model that was not trained on it; the folds are stratified
-    and drawn by manual_seed, and the test folder is not used. Ctrl-C saves a checkpoint, and
-    --resume goes on from it.
+    Each image is tested on once, by a model that was not trained on it. The folds are stratified
+    and drawn by manual_seed; the test folder is not used. Ctrl-C saves a checkpoint, and --resume
+    goes on from it.
 
     \b
     Examples:
       python -m trainer cross-validate --folds 5 --set num_epochs=5
       python -m trainer cross-validate --folds 5 --set num_epochs=5 --resume
-    """  # noqa: D301 - click wants the character, not a backslash
+    """  # noqa: D301 - click needs the control character
     given, _ = read_params(file, settings)
-    with StopSignals() as signals:  # from before the imports, which take seconds, on
+    with StopSignals() as signals:  # already during the imports, which take seconds
         result = _run(given, datadir, logdir, folds, signals, resume=resume)
-    if int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes one speaks
-        lines = [json.dumps(asdict(result))] if as_json else [*_table(result), _end(result, folds)]
+    if int(os.environ.get("RANK", "0")) == 0:  # only one of torchrun's processes prints
+        lines = (
+            [json.dumps(asdict(result))]
+            if as_json
+            else [*_table(result), _last_line(result, folds)]
+        )
         click.echo("\n".join(lines))
     if result.status == "stopped":
         raise SystemExit(128 + (signals.number or 0))
@@ -70,9 +72,9 @@ def _run(
     *,
     resume: bool,
 ) -> CrossValidation:
-    from trainer.params.params import Params  # noqa: PLC0415
+    from trainer.params.params import Params  # noqa: PLC0415 - importing torch takes seconds
     from trainer.reporting.progress import ProgressBar  # noqa: PLC0415
-    from trainer.tuning.cross_validation import cross_validate as run  # noqa: PLC0415 - help must not wait
+    from trainer.tuning.cross_validation import cross_validate as run  # noqa: PLC0415
 
     params = Params.validate_all(given)
     return run(
@@ -82,7 +84,7 @@ def _run(
 
 
 def _table(result: CrossValidation) -> Iterator[str]:
-    """Yield a line a metric: each fold's value, and mean and standard deviation."""
+    """Yield one line per metric: the value of each fold, and mean and standard deviation."""
     width = max(len("metric"), *map(len, result.mean), 0)
     heads = [f"fold {fold.number}" for fold in result.folds]
     yield "  ".join([f"{'metric':<{width}}", *(f"{head:>8}" for head in heads), "mean ± std"])
@@ -92,8 +94,8 @@ def _table(result: CrossValidation) -> Iterator[str]:
         yield "  ".join([f"{name:<{width}}", *values, f"{mean:.4f}{spread}"])
 
 
-def _end(result: CrossValidation, folds: int) -> str:
-    done = f"{result.status} after {len(result.folds)} of {folds} folds"
+def _last_line(result: CrossValidation, folds: int) -> str:
+    text = f"{result.status} after {len(result.folds)} of {folds} folds"
     if result.status == "stopped":
-        return f"{done}\nGo on with the same command and --resume."
-    return done
+        return f"{text}\nGo on with the same command and --resume."
+    return text

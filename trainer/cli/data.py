@@ -6,13 +6,15 @@ from pathlib import Path
 
 import click
 
+__all__ = ["unpack"]
 
-@click.command()
+
+@click.command(short_help="Unpack MNIST's idx files into a data folder.")
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("datadir", default="data", type=click.Path(path_type=Path))
 def unpack(source: Path, datadir: Path) -> None:
-    """Unpack the idx files in SOURCE (MNIST's form) into DATADIR (default: data)."""
-    from trainer.data.idx import save_data  # noqa: PLC0415 - the help must not wait for OpenCV
+    """Unpack the idx files in SOURCE (as MNIST has them) into DATADIR (default: data)."""
+    from trainer.data.idx import save_data  # noqa: PLC0415 - importing OpenCV takes time
 
     counts = save_data(source, datadir)
     for kind, count in counts.items():

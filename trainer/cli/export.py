@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
     from trainer.checkpoints.checkpoint import Checkpoint
 
+__all__ = ["export"]
+
 MOST_IMAGES = 256
 
 
-@click.command()
+@click.command(short_help="Export a checkpoint to ONNX or torch.export.")
 @checkpoint_argument
 @click.argument("images", nargs=-1)
 @click.option(
     "--format", "form", type=click.Choice(["onnx", "torch-export"]),
-    help="What to write; by the output's ending when not given: .onnx, or .pt2 for torch-export.",
+    help="The format to write; by default the ending of the output decides: .onnx, or .pt2 for "
+    "torch-export.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path),
@@ -31,7 +34,7 @@ MOST_IMAGES = 256
 )  # fmt: skip
 @click.option(
     "--tolerance", type=click.FloatRange(min=0), default=1e-4, show_default=True,
-    help="The largest difference of a probability that is let through.",
+    help="The largest difference between probabilities that is accepted.",
 )  # fmt: skip
 @data_option
 def export(
@@ -45,24 +48,24 @@ def export(
 ) -> None:
     """Export CHECKPOINT to ONNX or torch.export, checked on real IMAGES.
 
-    The exported model takes uint8 images (n, height, width, channels) as they are stored, and gives
-    probabilities (n, classes). It is tried on IMAGES (files, folders, globs), or on the test images
-    in --data, and only written when it gives the same labels and, within --tolerance, the same
-    probabilities as the checkpoint.
+    The exported model takes uint8 images (n, height, width, channels) as they are stored, and
+    returns probabilities (n, classes). It is tried on IMAGES (files, folders, globs), or on the
+    test images in --data. It is only written if it returns the same labels as the checkpoint and,
+    within --tolerance, the same probabilities.
     """
-    from trainer.checkpoints.checkpoint import load_checkpoint  # noqa: PLC0415 - the help must not wait
+    from trainer.checkpoints.checkpoint import load_checkpoint  # noqa: PLC0415 - importing torch takes seconds
     from trainer.checkpoints.export import export as run  # noqa: PLC0415
 
     loaded = load_checkpoint(checkpoint)
-    pixels = _given(loaded, images) if images else _of_split(loaded, datadir)
-    done = run(loaded, output, pixels, form=form, tolerance=tolerance)  # type: ignore[arg-type]
+    pixels = _pixels_of_files(loaded, images) if images else _pixels_of_split(loaded, datadir)
+    result = run(loaded, output, pixels, form=form, tolerance=tolerance)  # type: ignore[arg-type]
     click.echo(
-        f"{done.path}: {done.form}; on {done.images} images the same labels, "
-        f"largest difference of a probability {done.largest_difference:.2g}"
+        f"{result.path}: {result.form}; the same labels on {result.images} images, "
+        f"largest difference between probabilities {result.largest_difference:.2g}"
     )
 
 
-def _given(checkpoint: Checkpoint, words: tuple[str, ...]) -> Tensor:
+def _pixels_of_files(checkpoint: Checkpoint, words: tuple[str, ...]) -> Tensor:
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
@@ -82,7 +85,7 @@ def _given(checkpoint: Checkpoint, words: tuple[str, ...]) -> Tensor:
     return torch.from_numpy(np.stack(read))
 
 
-def _of_split(checkpoint: Checkpoint, datadir: Path) -> Tensor:
+def _pixels_of_split(checkpoint: Checkpoint, datadir: Path) -> Tensor:
     import torch  # noqa: PLC0415
 
     from trainer.data.splits import open_split  # noqa: PLC0415

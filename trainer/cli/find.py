@@ -1,7 +1,7 @@
 """`python -m trainer find-lr` and `python -m trainer find-batch-size`.
 
-Standard output holds only what can be pasted behind `python -m trainer train`; the rest is told on
-standard error.
+Standard output has only the option that `python -m trainer train` takes; the rest goes to standard
+error.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from trainer.tuning.learning_rate import LearningRates
 
 
-@click.command("find-lr")
+__all__ = ["find_batch_size", "find_lr"]
+
+
+@click.command("find-lr", short_help="Suggest a learning rate.")
 @data_option
 @params_options
-@click.option("--from", "lowest", default=1e-7, show_default=True, help="The first rate tried.")
-@click.option("--to", "highest", default=10.0, show_default=True, help="The last rate tried.")
-@click.option("--steps", default=100, show_default=True, help="Batches, a rate each.")
+@click.option("--from", "lowest", default=1e-7, show_default=True, help="The first rate to try.")
+@click.option("--to", "highest", default=10.0, show_default=True, help="The last rate to try.")
+@click.option("--steps", default=100, show_default=True, help="Number of steps, one per rate.")
 @click.option(
     "--chart", type=click.Path(dir_okay=False, path_type=Path),
-    help="An HTML file to draw the loss over the rate in.",
+    help="An HTML file to write, with a chart of the loss over the rate.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the curve as one JSON object.")
 def find_lr(
@@ -44,22 +47,22 @@ def find_lr(
     chart: Path | None,
     as_json: bool,
 ) -> None:
-    """Suggest a learning rate: where the loss falls fastest while the rate grows.
+    """Suggest a learning rate: the one at which the loss falls fastest while the rate grows.
 
-    A new model takes a step with each rate (Smith's range test), as `train` with the same --params
-    and --set would. No log folder is touched and no weights are kept.
+    A new model takes one step with each rate (Smith's range test), with the same --params and --set
+    as for `train`. Nothing is written but the chart, if you ask for one.
 
     \b
     Examples:
       python -m trainer find-lr --set batch_size=128
       python -m trainer train $(python -m trainer find-lr)
-    """  # noqa: D301 - click wants the character, not a backslash
+    """  # noqa: D301 - click needs the control character
     given, _ = read_params(file, settings)
-    from trainer.tuning.learning_rate import find_learning_rate  # noqa: PLC0415 - the help must not wait
+    from trainer.tuning.learning_rate import find_learning_rate  # noqa: PLC0415 - importing torch takes seconds
 
     found = find_learning_rate(given, datadir, lowest=lowest, highest=highest, steps=steps)
     if chart is not None:
-        _draw(found, chart)
+        _write_chart(found, chart)
     if as_json:
         click.echo(json.dumps(asdict(found)))
         return
@@ -71,8 +74,8 @@ def find_lr(
     click.echo(f"--set learning_rate={found.suggestion:g}")
 
 
-def _draw(found: LearningRates, path: Path) -> None:
-    """Write the curve.
+def _write_chart(found: LearningRates, path: Path) -> None:
+    """Write the chart of the losses.
 
     Raises:
         TrainerError: The file cannot be written.
@@ -87,15 +90,20 @@ def _draw(found: LearningRates, path: Path) -> None:
         raise TrainerError(text) from error
 
 
-@click.command("find-batch-size")
+@click.command(
+    "find-batch-size", short_help="Suggest a batch size that trains fast and fits into memory."
+)
 @data_option
 @params_options
 @click.option(
     "--memory-gb", type=click.FloatRange(min=0, min_open=True),
-    help="What the process may take; now's and 80 % of what is available when not given.",
+    help="How much memory the process may use, in 10^9 bytes; by default what it uses now and 80 % "
+    "of what is available.",
 )  # fmt: skip
-@click.option("--from", "first", default=16, show_default=True, help="The smallest size.")
-@click.option("--to", "largest", default=4096, show_default=True, help="The largest size.")
+@click.option(
+    "--from", "first", default=16, show_default=True, help="The smallest size to suggest."
+)
+@click.option("--to", "largest", default=4096, show_default=True, help="The largest size to try.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as one JSON object.")
 def find_batch_size(
     *,
@@ -109,14 +117,14 @@ def find_batch_size(
 ) -> None:
     """Suggest a batch size: the smallest that trains about as fast as the fastest.
 
-    A new model takes a few real steps with a batch that doubles, as long as the next one is
-    predicted to stay inside the memory budget. No log folder is touched.
+    A new model takes some real training steps with a batch that doubles as long as the next size is
+    predicted to stay within the memory budget. Nothing is written.
 
     \b
     Examples:
       python -m trainer find-batch-size --memory-gb 4
       python -m trainer train $(python -m trainer find-batch-size)
-    """  # noqa: D301 - click wants the character, not a backslash
+    """  # noqa: D301 - click needs the control character
     given, _ = read_params(file, settings)
     from trainer.tuning.batch_size import find_batch_size as run  # noqa: PLC0415
 
@@ -135,6 +143,6 @@ def _size_table(found: BatchSizes) -> Iterator[str]:
     budget, after = f"{found.budget_bytes / 1e9:.2f} GB", f"{found.next_bytes / 1e9:.2f} GB"
     yield {
         "memory": f"the next size would take {after}; the budget is {budget}",
-        "images": f"the next size has too few training images; the budget is {budget}",
-        "largest": f"the largest size that was asked for is done; the budget is {budget}",
+        "images": f"there are too few training images for the next size; the budget is {budget}",
+        "largest": f"the largest size that was asked for is measured; the budget is {budget}",
     }[found.ended]

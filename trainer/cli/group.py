@@ -1,4 +1,4 @@
-"""The command group: what all commands share, and what their exit codes mean."""
+"""The command group: options that commands share, and exit codes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from trainer.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainerError
+
+__all__ = ["EXIT_CODES", "Group", "data_option", "logdir_option", "main", "params_options"]
 
 EXIT_CODES: dict[type[TrainerError], int] = {
     ParamsError: 2,
@@ -36,7 +38,7 @@ Exit codes: 0 done, 1 another error, 2 wrong command or params, 3 bad data,
 
 
 class Group(click.Group):
-    """A group whose commands end with the trainer's exit codes and one clear message."""
+    """A group of commands that turns the trainer's errors into messages and exit codes."""
 
     def invoke(self, context: click.Context) -> Any:
         """Run a command."""
@@ -58,12 +60,12 @@ def params_options(command: CommandT) -> CommandT:
     """Add `--params` and `--set` to a command."""
     file = click.option(
         "--params", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A TOML or JSON file with params; what it leaves out has its default.",
+        help="A TOML or JSON file with params; other params have their defaults.",
     )  # fmt: skip
     settings = click.option(
         "--set", "settings", multiple=True, metavar="KEY=VALUE",
-        help="One param, for instance --set batch_size=128 or --set optim_kwargs.momentum=0.9. "
-        "May be repeated; wins over the file.",
+        help="Set one param, for example --set batch_size=128 or --set optim_kwargs.momentum=0.9; "
+        "it overrides the file. This option may be repeated.",
     )  # fmt: skip
     return file(settings(command))
 
@@ -74,3 +76,31 @@ def data_option(command: CommandT) -> CommandT:
         "--data", "datadir", default="data", show_default=True, type=click.Path(path_type=Path),
         help="The folder that holds train/info.csv, test/info.csv and the images.",
     )(command)  # fmt: skip
+
+
+def logdir_option(text: str) -> Callable[[CommandT], CommandT]:
+    """Return a decorator that adds `--logdir` to a command, with `--logs` as a hidden alias.
+
+    Args:
+        text: The help of the option.
+    """
+
+    def add(command: CommandT) -> CommandT:
+        return click.option(
+            "--logdir", "--logs", "logdir", cls=_LogdirOption, default="logs", show_default=True,
+            type=click.Path(path_type=Path), help=text,
+        )(command)  # fmt: skip
+
+    return add
+
+
+class _LogdirOption(click.Option):
+    """An option whose help shows its first name only."""
+
+    def get_help_record(self, context: click.Context) -> tuple[str, str] | None:
+        """Return name and help."""
+        names, self.opts = self.opts, self.opts[:1]
+        try:
+            return super().get_help_record(context)
+        finally:
+            self.opts = names

@@ -11,14 +11,18 @@ import click
 from trainer.cli.group import params_options
 from trainer.params.files import read_params
 
+__all__ = ["inspect", "params"]
 
-@click.command()
+
+@click.command(short_help="Print all params with their values.")
 @params_options
-@click.option("--json", "as_json", is_flag=True, help="Print the params as JSON, ready for a file.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the params as JSON, for a params file."
+)
 def params(*, file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Print the effective params, and where each value came from."""
+    """Print all params with their values, and where each value comes from."""
     given, sources = read_params(file, settings)
-    from trainer.params.params import Params  # noqa: PLC0415 - the help must not wait for torch
+    from trainer.params.params import Params  # noqa: PLC0415 - importing torch takes seconds
 
     effective = Params.validate_all(given).as_json()
     if as_json:
@@ -29,12 +33,12 @@ def params(*, file: Path | None, settings: tuple[str, ...], as_json: bool) -> No
         click.echo(f"    {Params.model_fields[key].description}")
 
 
-@click.command()
+@click.command(short_help="Check a checkpoint and print what it holds.")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(*, checkpoint: Path, as_json: bool) -> None:
-    """Check CHECKPOINT and print what it holds."""
-    from trainer.checkpoints.checkpoint import load_checkpoint  # noqa: PLC0415 - the help must not wait
+    """Check CHECKPOINT, and print its params, metrics, classes and versions."""
+    from trainer.checkpoints.checkpoint import load_checkpoint  # noqa: PLC0415 - importing torch takes seconds
 
     loaded = load_checkpoint(checkpoint)
     weights = sum(tensor.numel() for tensor in loaded.content["model"].values())

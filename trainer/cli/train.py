@@ -9,22 +9,20 @@ from typing import Any
 import click
 
 from trainer.cli.class_table import LastEvaluation
-from trainer.cli.group import data_option, params_options
+from trainer.cli.group import data_option, logdir_option, params_options
 from trainer.machine.signals import StopSignals
 from trainer.observers import FitResult, Observer, RunStarted
 from trainer.params.files import read_params
 
+__all__ = ["train"]
+
 
 @click.command()
 @data_option
-@click.option(
-    "--logdir", "--logs", "logdir",
-    default="logs", show_default=True, type=click.Path(path_type=Path),
-    help="Where TensorBoard's files and checkpoints/ go.",
-)  # fmt: skip
+@logdir_option("The folder for TensorBoard's files and checkpoints/.")
 @click.option(
     "--resume", is_flag=True,
-    help="Go on from the newest good checkpoint in --logdir; warns when there is none.",
+    help="Go on from the newest good checkpoint in --logdir; without one, warn and begin anew.",
 )  # fmt: skip
 @params_options
 def train(
@@ -32,24 +30,24 @@ def train(
 ) -> None:
     """Train a classifier on a folder of labelled images.
 
-    All params and data are checked before the first step. Ctrl-C saves a checkpoint and says how to
-    go on; a second Ctrl-C ends at once. `python -m trainer params` lists what can be set.
+    All params and data are checked before the first step. Ctrl-C saves a checkpoint and prints how
+    to go on; a second Ctrl-C ends at once. `python -m trainer params` lists all params.
 
     \b
     Examples:
       python -m trainer train --set num_epochs=5 --set batch_size=128
       python -m trainer train --params params.toml --logdir logs/second
       python -m trainer train --resume
-    """  # noqa: D301 - click wants the character, not a backslash
+    """  # noqa: D301 - click needs the control character
     given, _ = read_params(file, settings)
     evaluation = LastEvaluation()
-    with StopSignals() as signals:  # from before the imports, which take seconds, on
+    with StopSignals() as signals:  # already during the imports, which take seconds
         result = _run(given, datadir, logdir, signals, evaluation, resume=resume)
     if result is None or (result.status == "stopped" and result.last is None):
         click.echo("stopped before the first step; nothing to save", err=True)
-    elif int(os.environ.get("RANK", "0")) == 0:  # of torchrun's processes one speaks
+    elif int(os.environ.get("RANK", "0")) == 0:  # only one of torchrun's processes prints
         evaluation.print_table()
-        _say(result, logdir)
+        _print_result(result, logdir)
     if result is None or result.status == "stopped":
         raise SystemExit(128 + (signals.number or 0))
 
@@ -63,7 +61,7 @@ def _run(
     *,
     resume: bool,
 ) -> FitResult | None:
-    from trainer.params.params import Params  # noqa: PLC0415 - the help must not wait for torch
+    from trainer.params.params import Params  # noqa: PLC0415 - importing torch takes seconds
     from trainer.reporting.progress import ProgressBar  # noqa: PLC0415
     from trainer.run.fit import fit  # noqa: PLC0415
 
@@ -72,15 +70,15 @@ def _run(
         return None
     observers: list[Observer] = [ProgressBar(params.mode), evaluation]
     if resume:
-        observers.append(_FromScratch(logdir))
+        observers.append(_WarnFromScratch(logdir))
     return fit(
         params, datadir, logdir,
         observers=observers, resume=resume, should_stop=signals.should_stop,
     )  # fmt: skip
 
 
-class _FromScratch(Observer):
-    """Warns when there was nothing to resume from."""
+class _WarnFromScratch(Observer):
+    """Warns when there is no checkpoint to resume from."""
 
     def __init__(self, logdir: Path) -> None:
         self._logdir = logdir
@@ -91,7 +89,7 @@ class _FromScratch(Observer):
             click.echo(f"WARNING: --resume: {text}", err=True)
 
 
-def _say(result: FitResult, logdir: Path) -> None:
+def _print_result(result: FitResult, logdir: Path) -> None:
     figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())
     after = f"{result.status} after epoch {result.epoch} of {result.num_epochs}"
     click.echo(f"{after}; {figures}" if figures else after)

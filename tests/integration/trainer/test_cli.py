@@ -34,7 +34,7 @@ def test_unpack_train_evaluate_predict_inspect(trainer: Run, tmp_path: Path) -> 
     """The help's own first run works, command for command."""
     write_idx_files(tmp_path / "idx", 500, 100)
     assert "500 images in data/train" in trainer("unpack", "idx", "data").stdout
-    trained = trainer("train", "--data", "data", "--logs", "logs", *FAST)
+    trained = trainer("train", "--data", "data", "--logdir", "logs", *FAST)
     assert trained.returncode == 0, trained.stderr
     assert "epoch 2/2" in trained.stderr
     assert "images/s" in trained.stderr
@@ -152,8 +152,8 @@ def bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["unpack", "."], 3, "holds no train-images-idx3-ubyte.gz"),
         (["train", "--params", "bad.toml"], 2, "cannot be read"),
         (["train", "--params", "bad.yaml"], 2, "write the params as TOML or JSON"),
-        (["train", "--logs", "bad.toml"], 1, "Error: logdir bad.toml cannot be written ("),
-        (["train", "--logs", "/proc/x"], 1, "Error: logdir /proc/x cannot be written ("),
+        (["train", "--logdir", "bad.toml"], 1, "Error: logdir bad.toml cannot be written ("),
+        (["train", "--logdir", "/proc/x"], 1, "Error: logdir /proc/x cannot be written ("),
         (["unpack", "idx", "bad.toml"], 1, "Error: bad.toml/train cannot be written ("),
     ],
 )
@@ -166,6 +166,20 @@ def test_mistakes_have_exit_codes(
     said = capsys.readouterr().err
     assert (ended.value.code, "Traceback" in said) == (code, False), said
     assert text in said
+
+
+@pytest.mark.parametrize("command", ["train", "cross-validate"])
+def test_the_log_folder_has_one_name_in_the_help(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """The help shows `--logdir` alone; `--logs`, its former name, works all the same."""
+    for words in ([command, "--help"], [command, "--logs", "/proc/x"]):
+        with pytest.raises(SystemExit):
+            main(words)
+    shown, said = capsys.readouterr()
+    assert "--logdir PATH" in shown
+    assert "--logs" not in shown
+    assert "logdir /proc/x cannot be written" in said
 
 
 def test_a_mistake_shows_no_traceback(trainer: Run) -> None:

@@ -21,7 +21,7 @@ def test_a_compiled_net_trains_as_the_plain_one(
     losses = {}
     for word in ("false", "true"):
         done = trainer(
-            "train", "--data", digits, "--logs", word, *OPTIONS, "--set", f"compile={word}"
+            "train", "--data", digits, "--logdir", word, *OPTIONS, "--set", f"compile={word}"
         )
         assert done.returncode == 0, done.stderr
         assert any((tmp_path / "compiled").rglob("*.so")) == (word == "true")
