@@ -1,9 +1,9 @@
-"""The door of the embedded Kafka: what clients connect to first, and only first.
+"""The listener of the embedded Kafka that clients connect to first.
 
-librdkafka's mock answers an ApiVersions request of a version that it does not know (3 and later,
-kafka-python's first) with bytes that no client can read. A real broker answers with the error and
-the versions that it does know (KIP-511). So does this; everything else goes to the mock as it
-comes, and the metadata from there lead clients on to the mock itself.
+librdkafka's mock answers an ApiVersions request of an unknown version (3 and later, the first
+request of kafka-python) with bytes that no client can read. A real broker answers with an error and
+the versions that it knows (KIP-511). This listener does so too. It passes everything else on to the
+mock unchanged, and the mock's metadata leads clients from here to the mock itself.
 """
 
 import asyncio
@@ -14,23 +14,23 @@ import threading
 __all__ = ["KafkaFront"]
 
 API_VERSIONS = 18
-MOCK_KNOWS = 2
+KNOWN_VERSION = 2
 UNSUPPORTED_VERSION = 35
-MAX_FIRST_REQUEST = 1024 * 1024
-CHUNK = 256 * 1024
+MAX_FIRST_REQUEST_BYTES = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
 
 
 class KafkaFront:
-    """Listeners in front of brokers, in a thread of its own from `start` to `stop`."""
+    """Listeners in front of the brokers, in a thread of their own from `start` to `stop`."""
 
     def __init__(self, backends: list[str]) -> None:
-        """Take the addresses of the brokers, host:port each."""
+        """Take the addresses of the brokers, each `host:port`."""
         self._backends = backends
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kafka-front")
         self._servers: list[asyncio.Server] = []
         self.bootstrap = ""
-        """The listeners' addresses, comma-separated, in the brokers' order."""
+        """The addresses of the listeners, comma-separated, in the order of the brokers."""
 
     def start(self) -> None:
         """Open a listener for each broker on a free port of the loopback interface."""
@@ -72,15 +72,15 @@ class KafkaFront:
 async def greet(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int
 ) -> None:
-    """Answer requests for versions until they are the mock's, then connect client and mock."""
+    """Answer requests of unknown versions; at the first known one connect client and mock."""
     while True:
         size = await reader.readexactly(4)
         length = struct.unpack(">i", size)[0]
-        if not 8 <= length <= MAX_FIRST_REQUEST:
+        if not 8 <= length <= MAX_FIRST_REQUEST_BYTES:
             return
         request = await reader.readexactly(length)
         api, version, correlation = struct.unpack_from(">hhi", request)
-        if api != API_VERSIONS or version <= MOCK_KNOWS:
+        if api != API_VERSIONS or version <= KNOWN_VERSION:
             break
         writer.write(unsupported(correlation))
     there_reader, there_writer = await asyncio.open_connection(host, port)
@@ -92,8 +92,10 @@ async def greet(
 
 
 def unsupported(correlation: int) -> bytes:
-    """Return the answer to a too new ApiVersions request, in version 0 as KIP-511 has it."""
-    body = struct.pack(">ihihhh", correlation, UNSUPPORTED_VERSION, 1, API_VERSIONS, 0, MOCK_KNOWS)
+    """Return the answer to an ApiVersions request of an unknown version (version 0, KIP-511)."""
+    body = struct.pack(
+        ">ihihhh", correlation, UNSUPPORTED_VERSION, 1, API_VERSIONS, 0, KNOWN_VERSION
+    )
     return struct.pack(">i", len(body)) + body
 
 
@@ -110,6 +112,6 @@ async def splice(*ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> No
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Copy bytes until the reader's end."""
-    while data := await reader.read(CHUNK):
+    while data := await reader.read(CHUNK_BYTES):
         writer.write(data)
         await writer.drain()

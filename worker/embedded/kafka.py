@@ -1,8 +1,8 @@
 """A Kafka in this process that needs no installation: librdkafka's mock cluster.
 
-It is a real listener that every client can talk to, kept in memory and gone with the process. It
-proves that a program's messages flow; what a cluster does in a rebalance, with transactions or
-after a crash is proved on a real Kafka (`scripts/start_kafka.sh`).
+It is a real listener that every client can talk to, in memory, and it ends with the process. It
+shows that the messages of a program flow; use a real Kafka (`scripts/start_kafka.sh`) to show what
+happens in a rebalance, with transactions or after a crash.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ __all__ = ["ApiKey", "EmbeddedKafka", "announce", "find", "withdraw"]
 ADDRESS_FILE = "broker.json"
 ANSWER_TIMEOUT_S = 1.0
 PAUSE_S = 0.001
-"""Between requests to the mock's thread: one that meets it on its way to sleep waits a second."""
+"""Pause before a request to the mock's thread: at a bad moment a request waits a whole second."""
 PRODUCER = 0  # rd_kafka_type_t
 CONF_OK = 0  # rd_kafka_conf_res_t
 
@@ -50,8 +50,8 @@ class ApiKey(IntEnum):
     INIT_PRODUCER_ID = 22
 
 
-# librdkafka's own clients speak no later ones, and what the mock says of these it does not keep:
-# kafka-python 3, which takes the latest on offer, is cut off in the middle of its join.
+# The mock offers later versions and does not keep to them: kafka-python 3, which takes the latest
+# version on offer, is disconnected in the middle of its join. librdkafka uses no later version.
 HIGHEST_VERSION = {
     ApiKey.FETCH: 11,
     ApiKey.METADATA: 8,
@@ -68,13 +68,13 @@ HIGHEST_VERSION = {
 class EmbeddedKafka:
     """A cluster on 127.0.0.1, from `start` to `stop` or inside a `with`.
 
-    Its limits: a partition keeps its last 5 MB or 100,000 messages; topics cannot be created by
-    clients, and one that is not known springs up with 4 partitions at its first use; a rebalance
-    takes nearly the consumer's session timeout, so that 6 s is a good one here.
+    Its limits: a partition keeps its last 5 MB or 100,000 messages; clients cannot create topics,
+    and an unknown topic is created with 4 partitions at its first use; a rebalance takes almost as
+    long as the consumer's session timeout, so use a short one, such as 6 s.
     """
 
     def __init__(self, brokers: int = 1) -> None:
-        """Prepare a cluster of so many brokers, numbered from 1.
+        """Prepare a cluster of brokers, numbered from 1.
 
         Raises:
             BrokerError: this installation of confluent-kafka does not offer a mock cluster.
@@ -113,7 +113,7 @@ class EmbeddedKafka:
         self._front.start()
 
     def stop(self) -> None:
-        """Close the listeners and forget all messages; the threads are gone on return."""
+        """Close the listeners and forget all messages; no thread is left on return."""
         if self._front is not None:
             self._front.stop()
             self._front = None
@@ -132,13 +132,13 @@ class EmbeddedKafka:
         return self._front.bootstrap
 
     def create_topic(self, name: str, partitions: int = 1) -> None:
-        """Create a topic; one that exists already stays as it is.
+        """Create a topic; a topic that exists stays as it is.
 
         Raises:
             BrokerError: the name or the number of partitions is refused.
         """
         if partitions < 1:
-            raise BrokerError(f"topic {name!r}: {partitions} partitions; it needs 1 or more")
+            raise BrokerError(f"topic {name!r}: {partitions} partitions; a topic needs 1 or more")
         error = self._ask(self._library.rd_kafka_mock_topic_create, name.encode(), partitions, 1)
         if error != KafkaError.TOPIC_ALREADY_EXISTS:
             check(error, f"cannot create topic {name!r} with {partitions} partitions")
@@ -149,26 +149,26 @@ class EmbeddedKafka:
         check(error, f"cannot take broker {broker} down")
 
     def broker_up(self, broker: int = 1) -> None:
-        """Let a broker accept connections again, with all that it knew."""
+        """Let a broker accept connections again; it has kept its messages."""
         error = self._ask(self._library.rd_kafka_mock_broker_set_up, broker)
         check(error, f"cannot take broker {broker} up")
 
     def set_rtt_ms(self, rtt_ms: int, broker: int = 1) -> None:
-        """Delay every answer of a broker by so many milliseconds."""
+        """Delay every answer of a broker by some milliseconds."""
         error = self._ask(self._library.rd_kafka_mock_broker_set_rtt, broker, rtt_ms)
         check(error, f"cannot set the round-trip time of broker {broker} to {rtt_ms} ms")
 
     def push_request_errors(self, api: ApiKey, *errors: int) -> None:
-        """Answer the next requests of a kind with these errors, one each (`KafkaError.X`)."""
+        """Answer the next requests of a kind with errors, one each (`KafkaError.X`)."""
         codes = (ctypes.c_int * len(errors))(*errors)
         self._ask(self._library.rd_kafka_mock_push_request_errors_array, api, len(errors), codes)
 
     def clear_request_errors(self, api: ApiKey) -> None:
-        """Forget the errors of a kind that no request has met yet."""
+        """Forget the errors of a kind that no request has got yet."""
         self._ask(self._library.rd_kafka_mock_clear_request_errors, api)
 
     def _ask(self, function: Callable[..., int], *arguments: object) -> int:
-        """Have the mock's thread do something; return its answer."""
+        """Call a function on the mock's thread, and return its answer."""
         if self._cluster is None:
             raise not_running()
         time.sleep(PAUSE_S)
@@ -178,7 +178,7 @@ class EmbeddedKafka:
         """Return the librdkafka handle that carries the cluster; it connects to nothing."""
         reason = ctypes.create_string_buffer(256)
         conf = self._library.rd_kafka_conf_new()
-        # Its notices (no bootstrap.servers, idle connections) concern a client that nobody uses.
+        # Its notices (no bootstrap.servers, idle connections) are about a client that nobody uses.
         self._library.rd_kafka_conf_set(conf, b"log_level", b"2", reason, len(reason))
         client = self._library.rd_kafka_new(PRODUCER, conf, reason, len(reason))
         if not client:
@@ -188,13 +188,13 @@ class EmbeddedKafka:
 
 
 def load_library() -> ctypes.CDLL:
-    """Return the librdkafka that confluent-kafka runs on, with the signatures used here.
+    """Return the librdkafka of confluent-kafka, with the signatures that are used here.
 
     Raises:
-        BrokerError: it has no mock cluster within reach.
+        BrokerError: it does not export the mock cluster.
     """
-    # The extension module's handle also finds the symbols of what it is linked to, wherever the
-    # wheel or the system keeps that.
+    # The handle of the extension module also finds the symbols of the library that it is linked to,
+    # wherever the wheel or the system keeps that library.
     library = ctypes.CDLL(cimpl.__file__)
     try:
         for name, (result, arguments) in SIGNATURES.items():
@@ -202,7 +202,7 @@ def load_library() -> ctypes.CDLL:
             function.restype, function.argtypes = result, arguments
     except AttributeError as error:
         raise BrokerError(
-            f"this confluent-kafka ({cimpl.__file__}) has no mock cluster within reach ({error}); "
+            f"this confluent-kafka ({cimpl.__file__}) does not export a mock cluster ({error}); "
             "install its wheel from the package index (pip install --force-reinstall "
             "--only-binary :all: confluent-kafka), or set KAFKA_HOST to a real Kafka"
         ) from error
@@ -235,37 +235,37 @@ SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
 
 
 def not_running() -> BrokerError:
-    """Return the error for what needs a running broker."""
+    """Return the error of a call that needs a running broker."""
     return BrokerError("the embedded broker is not running; call start() first")
 
 
-def check(code: int, what: str) -> None:
-    """Raise BrokerError when librdkafka's answer is an error."""
+def check(code: int, problem: str) -> None:
+    """Raise BrokerError when the answer of librdkafka is an error."""
     if code:
-        raise BrokerError(f"embedded broker: {what}: {KafkaError(code).str()}")
+        raise BrokerError(f"embedded broker: {problem}: {KafkaError(code).str()}")
 
 
 def announce(logdir: Path, bootstrap: str) -> None:
-    """Write where the embedded broker of a log directory listens."""
+    """Write the address of the embedded broker of a log directory."""
     content = {"bootstrap": bootstrap, "pid": os.getpid()}
     trainer.write_durably(logdir / ADDRESS_FILE, json.dumps(content).encode())
 
 
 def withdraw(logdir: Path) -> None:
-    """Remove what this process announced; another process's announcement stays."""
+    """Remove the announcement of this process; that of another process stays."""
     address = read_address(logdir)
     if address is not None and address[1] == os.getpid():
         (logdir / ADDRESS_FILE).unlink(missing_ok=True)
 
 
 def find(logdir: Path) -> str | None:
-    """Return the address of the log directory's embedded broker, None when none answers there."""
+    """Return the address of a log directory's embedded broker, None when no broker answers."""
     address = read_address(logdir)
     return address[0] if address is not None and answers(address[0]) else None
 
 
 def read_address(logdir: Path) -> tuple[str, int] | None:
-    """Return (bootstrap, pid) as announced, None when there is nothing that can be read."""
+    """Return the announced (bootstrap, pid), None when there is no readable announcement."""
     try:
         content = json.loads((logdir / ADDRESS_FILE).read_bytes())
         return str(content["bootstrap"]), int(content["pid"])
@@ -279,7 +279,7 @@ def answers(bootstrap: str) -> bool:
 
 
 def speaks_kafka(address: str) -> bool:
-    """Return whether an ApiVersions request gets its answer; a client would try much longer."""
+    """Return whether an ApiVersions request is answered; a client would try much longer."""
     host, _, port = address.rpartition(":")
     correlation = os.getpid()
     body = struct.pack(">hhih", ApiKey.API_VERSIONS, 0, correlation, -1)

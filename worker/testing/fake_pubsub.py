@@ -1,7 +1,7 @@
-"""A Pub/Sub in this process: a gRPC server that Google's clients talk to, with faults to inject.
+"""A fake Pub/Sub in this process: a gRPC server for Google's clients, with faults to inject.
 
-It keeps Pub/Sub's rules that programs meet (limits, deadlines, redelivery, order by key) and is
-fast enough that a client is the limit. `python -m worker.testing.fake_pubsub` runs it by itself.
+It follows the rules of Pub/Sub that programs meet (limits, deadlines, redelivery, order by key) and
+is faster than any client. `python -m worker.testing.fake_pubsub` runs it as a program.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ GC_OBJECTS = 100_000
 STORM = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 PublishRequest = types.PublishRequest.pb()
 SerialisedMessages = list_of_bytes(2)
-"""The same request with its messages as the bytes that they are."""
+"""The same request, with its messages serialised."""
 
 
 class FakePubSub:
-    """The server, from `start` to `stop` or inside a `with`; it keeps nothing."""
+    """The server, from `start` to `stop` or inside a `with`; it stores nothing on disk."""
 
     def __init__(self, port: int = 0) -> None:
-        """Take the port to listen on, 0 for a free one."""
+        """Take the port to listen on; 0 for a free one."""
         self._port = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-pubsub")
@@ -49,7 +49,7 @@ class FakePubSub:
         self.subscriptions: dict[str, SubscriptionState] = {}
         self._ids = itertools.count(1)
         self.host = ""
-        """host:port, the value for PUBSUB_EMULATOR_HOST."""
+        """`host:port`, the value for PUBSUB_EMULATOR_HOST."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -64,7 +64,7 @@ class FakePubSub:
         asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
 
     def stop(self) -> None:
-        """End every stream and forget everything."""
+        """End every stream, and forget all topics and messages."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -180,13 +180,13 @@ class FakePubSub:
         if faults.publish_errors:
             await context.abort(faults.publish_errors.pop(0), "injected")
         wires = SerialisedMessages.FromString(serialised).items
-        why = refusal(request.messages, wires)
-        if why is None and faults.refuse and any(map(faults.refuse, request.messages)):
-            why = "injected: this message is refused"
-        if why is not None:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, why)
+        reason = refusal(request.messages, wires)
+        if reason is None and faults.refuse and any(map(faults.refuse, request.messages)):
+            reason = "injected: this message is refused"
+        if reason is not None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
         ordering_key = request.messages[0].ordering_key
-        ids = await storm(
+        ids = await serve_or_fail(
             faults.publish_error_rate, lambda: topic.take(wires, ordering_key, self._ids), context
         )
         return types.PublishResponse.pb()(message_ids=ids)
@@ -196,13 +196,13 @@ class FakePubSub:
         if self.faults.acknowledge_delay_s:
             await asyncio.sleep(self.faults.acknowledge_delay_s)
         rate = self.faults.acknowledge_error_rate
-        await storm(rate, lambda: state.acknowledge(request.ack_ids), context)
+        await serve_or_fail(rate, lambda: state.acknowledge(request.ack_ids), context)
         return empty_pb2.Empty()
 
     async def _extend(self, request: Any, context: Any) -> Any:
         state = await self._subscription(request.subscription, context)
         rate, seconds = self.faults.extend_error_rate, request.ack_deadline_seconds
-        await storm(rate, lambda: state.extend(request.ack_ids, seconds), context)
+        await serve_or_fail(rate, lambda: state.extend(request.ack_ids, seconds), context)
         return empty_pb2.Empty()
 
     async def _streaming_pull(self, requests: Any, context: Any) -> AsyncIterator[bytes]:
@@ -217,7 +217,7 @@ class FakePubSub:
         reading = asyncio.create_task(self._read(requests, state))
         try:
             while not reading.done():
-                if self.faults.is_down or self._is_old(started):
+                if self.faults.is_down or self._is_due_for_cut(started):
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "injected: stream cut")
                 room = limit - len(state.out) if limit else STREAM_MESSAGES
                 if state.waiting and room > 0:
@@ -227,9 +227,9 @@ class FakePubSub:
         finally:
             reading.cancel()
 
-    def _is_old(self, started: float) -> bool:
-        age = self.faults.cut_streams_every_s
-        return age is not None and time.monotonic() - started > age
+    def _is_due_for_cut(self, started: float) -> bool:
+        age_s = self.faults.cut_streams_every_s
+        return age_s is not None and time.monotonic() - started > age_s
 
     async def _read(self, requests: Any, state: SubscriptionState) -> None:
         async for request in requests:
@@ -258,19 +258,19 @@ class FakePubSub:
         return self.subscriptions[name]
 
 
-async def storm(rate: float, do: Callable[[], Any], context: Any) -> Any:
-    """Do what a request asks for, or fail at this rate: before it, or when the answer is lost."""
+async def serve_or_fail(rate: float, serve: Callable[[], Any], context: Any) -> Any:
+    """Serve a request, or fail at this rate: before it is served, or by losing the answer."""
     is_lost = random.random() < rate
     if is_lost and random.random() < 0.5:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "injected")
-    answer = do()
+    answer = serve()
     if is_lost:
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "injected: answer lost")
     return answer
 
 
 def unary(function: Any, request: Any, response: Any) -> Any:
-    """Return the gRPC handler of one method; a response of None stands for the empty message."""
+    """Return the gRPC handler of one method; None as the response means the empty message."""
     answer = empty_pb2.Empty if response is None else response.pb()
     return grpc.unary_unary_rpc_method_handler(
         function,
@@ -280,10 +280,10 @@ def unary(function: Any, request: Any, response: Any) -> Any:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--port", default=0, show_default=True, help="Where it listens; 0 takes a free one.")
+@click.option("--port", default=0, show_default=True, help="Port to listen on; 0 takes a free one.")
 def main(port: int) -> None:
     """Run the fake Pub/Sub until Ctrl-C; set PUBSUB_EMULATOR_HOST to the address it prints."""
-    gc.set_threshold(GC_OBJECTS)  # it holds many messages, and none of them in a circle
+    gc.set_threshold(GC_OBJECTS)  # it holds many messages, and no reference cycles
     with FakePubSub(port) as server:
         click.echo(f"Pub/Sub is ready at {server.host}")
         try:

@@ -1,4 +1,4 @@
-"""What can go wrong in the fake Pub/Sub, on order."""
+"""Faults that the fake Pub/Sub can be told to have."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ __all__ = ["Faults"]
 
 @dataclass
 class Faults:
-    """What goes wrong, changed at any time from any thread."""
+    """The faults of the moment; any thread may change them at any time."""
 
     publish_errors: list[grpc.StatusCode] | None = None
-    """The next publish requests fail with these, one each."""
+    """The codes with which the next publish requests fail, one each."""
     publish_error_rate: float = 0.0
-    """This share of the publish requests fails with UNAVAILABLE or DEADLINE_EXCEEDED, one half
-    of them after their messages were taken, as after a lost answer."""
+    """Share of the publish requests that fail. Half of them fail with UNAVAILABLE; the others fail
+    with DEADLINE_EXCEEDED after their messages were accepted, as when an answer is lost."""
     acknowledge_error_rate: float = 0.0
-    """The same for acknowledgements."""
+    """Share of the acknowledgements that fail, in the same way."""
     extend_error_rate: float = 0.0
-    """The same for new deadlines (ModifyAckDeadline)."""
+    """Share of the new deadlines (ModifyAckDeadline) that fail, in the same way."""
     stream_error_rate: float = 0.0
-    """This share of the streaming pulls fails with one of the two when it is opened."""
+    """Share of the streaming pulls that fail with one of the two codes when they are opened."""
     cut_streams_every_s: float | None = None
-    """A streaming pull is ended with UNAVAILABLE when it is this old."""
+    """Age at which a streaming pull is ended with UNAVAILABLE; None for never."""
     acknowledge_delay_s: float = 0.0
     publish_delay_s: float = 0.0
     refuse: Callable[[Any], bool] | None = None
-    """A publish request with such a message is refused as a whole with INVALID_ARGUMENT."""
+    """Tells which messages are refused; the whole request then fails with INVALID_ARGUMENT."""
     refuses_credentials: bool = False
     """Every request fails with UNAUTHENTICATED."""
     is_down: bool = False

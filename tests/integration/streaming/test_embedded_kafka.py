@@ -197,7 +197,7 @@ def test_find_is_not_fooled_by_another_program_on_the_port(tmp_path: Path) -> No
 def test_a_librdkafka_without_the_mock_cluster_is_a_clear_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where the functions cannot be reached, the error says what to install or set instead."""
+    """When the functions are missing, the error says what to install or to set."""
     monkeypatch.setattr(ctypes, "CDLL", lambda path: object())
-    with pytest.raises(BrokerError, match=r"no mock cluster .*pip install .*KAFKA_HOST"):
+    with pytest.raises(BrokerError, match=r"not export a mock cluster .*pip install .*KAFKA_HOST"):
         EmbeddedKafka()
