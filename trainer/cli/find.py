@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trainer.cli.group import data_option, params_options
+from trainer.errors import TrainerError
 from trainer.params.files import read_params
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def _write_chart(found: LearningRates, path: Path) -> None:
     Raises:
         TrainerError: The file cannot be written.
     """
-    from trainer.errors import TrainerError  # noqa: PLC0415
-    from trainer.tuning.learning_rate import curve_page  # noqa: PLC0415
+    from trainer.tuning.learning_rate import curve_page  # noqa: PLC0415 - importing torch takes seconds
 
     try:
         path.write_text(curve_page(found), encoding="utf-8")
@@ -126,7 +126,7 @@ def find_batch_size(
       python -m trainer train $(python -m trainer find-batch-size)
     """  # noqa: D301 - click needs the control character
     given, _ = read_params(file, settings)
-    from trainer.tuning.batch_size import find_batch_size as run  # noqa: PLC0415
+    from trainer.tuning.batch_size import find_batch_size as run  # noqa: PLC0415 - importing torch takes seconds
 
     found = run(given, datadir, memory_gb=memory_gb, first=first, largest=largest)
     if as_json:

@@ -19,7 +19,7 @@ def test_many_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     def write(content: bytes) -> None:
         start.wait()
         try:
-            for _ in range(20):
+            for _ in range(5):
                 write_durably(path, content)
         except Exception as error:
             errors.append(error)
