@@ -18,8 +18,6 @@ __all__ = ["Acks"]
 REQUEST_IDS = 1000
 GATHER_S = 0.05
 """How long acknowledgements gather: a request costs more than a thousand ids in it."""
-FIRST_BACKOFF_S = 0.5
-LONGEST_BACKOFF_S = 5.0
 NOT_RETRIED = frozenset(
     {
         grpc.StatusCode.NOT_FOUND,
@@ -34,13 +32,14 @@ NOT_RETRIED = frozenset(
 class Acks:
     """Sends acknowledgements, and again those whose request has failed; used by one thread."""
 
-    def __init__(self, pub_sub: PubSub, subscription: str, stats: Stats) -> None:
+    def __init__(self, pub_sub: PubSub, subscription: str, stats: Stats, backoff: Backoff) -> None:
         """Begin without acknowledgements.
 
         Args:
             pub_sub: The channel to Pub/Sub.
             subscription: The subscription's path.
             stats: Counts the requests that fail.
+            backoff: Delays between attempts during an outage.
         """
         self._pub_sub = pub_sub
         self._subscription = subscription
@@ -48,7 +47,7 @@ class Acks:
         self._waiting: deque[str] = deque()
         self._failed: deque[Sequence[str]] = deque()
         self._retry_at = 0.0
-        self._backoff = Backoff(FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
+        self._backoff = backoff
         self._answers: queue.SimpleQueue[tuple[Sequence[str], Any]] = queue.SimpleQueue()
         self._in_flight = 0
         self._send_at = 0.0

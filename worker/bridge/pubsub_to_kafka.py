@@ -70,7 +70,7 @@ class PubSubToKafka:
         self._pace, self._bounds = pace, bounds
         self._pull = Pull(pub_sub, subscription, self.stats, pace=pace, bounds=bounds)
         self._leases = Leases(pace.lease_s)
-        self._acks = Acks(pub_sub, subscription, self.stats)
+        self._acks = Acks(pub_sub, subscription, self.stats, pace.backoff())
         self._unsent: deque[Delivery] = deque()
         self._size = 0
         self._failed_ids: list[str] = []

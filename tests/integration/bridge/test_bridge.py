@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
 import grpc
@@ -18,6 +19,7 @@ from tests.integration.bridge.mirrored import (
     Sides,
     eventually,
     numbered,
+    use_emulator,
 )
 from worker.bridge.errors import BridgeError
 from worker.bridge.pace import Bounds, Pace
@@ -180,6 +182,17 @@ async def test_errors_that_people_have_to_mend_are_explained(
         stats = bridge.stats[way.route.name]
         await eventually("reason", lambda: "credentials are wrong, expired" in stats.waiting_for)
         await eventually("end", lambda: stats.mirrored == 1)
+
+
+async def test_a_pub_sub_that_does_not_answer_ends_the_start(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After TIMEOUT seconds the start ends, and the error says what to set."""
+    way = Outward(sides)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        use_emulator(monkeypatch, f"127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(BridgeError, match=r"did not answer within 0.3 s; .* set TIMEOUT"):
+            await sides.bridge(way.route, timeout_s=0.3).start()
 
 
 async def test_the_neighbours_of_a_refused_message_arrive(
