@@ -53,6 +53,12 @@ def test_layers_hold() -> None:
     run(str(TOOLS / "lint-imports"), "--no-cache")
 
 
+@pytest.mark.parametrize("arguments", ["trainer worker", ". --ignore DEP002,DEP004"])
+def test_imports_are_declared(arguments: str) -> None:
+    """What the packages import is declared, and the other way round; so are the tests' imports."""
+    run(str(TOOLS / "deptry"), *arguments.split())
+
+
 @pytest.mark.parametrize("package", ["trainer", "worker"])
 def test_packages_are_typed(package: str) -> None:
     """Both packages tell type checkers that they are typed."""
