@@ -148,12 +148,16 @@ class RealKafka(BrokerProcess):
     Args:
         folder: its messages outlive a stop there.
         settings: of the broker, each as `key=value`.
+        is_secure: whether it asks for passwords or certificates, and for permissions.
     """
 
     script = "start_kafka.sh"
 
-    def __init__(self, folder: Path, settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, settings: Sequence[str] = (), *, is_secure: bool = False
+    ) -> None:
         options = [word for setting in settings for word in ("--set", setting)]
+        options += ["--secure"] if is_secure else []
         super().__init__(folder / "kafka.log", "--data", str(folder / "kafka"), *options)
 
     @property

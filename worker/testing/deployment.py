@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from worker.testing.kafka_clients import Kafka
 from worker.testing.models import QUICK_PARAMS
 from worker.testing.stream_client import StreamClient
 from worker.testing.topic_reader import Json
@@ -32,12 +33,14 @@ class LocalDeployment:
         kafka: value of KAFKA_HOST; "embedded" is the first worker's.
         topic: the images topic; a new one by default.
         settings: environment variables of every worker, such as those of a secured Kafka.
+        client_kafka: how the client reaches Kafka; by default as the workers do.
     """
 
     folder: Path
     kafka: str = "embedded"
     topic: str = field(default_factory=unique_topic)
     settings: Mapping[str, str] = field(default_factory=dict)
+    client_kafka: Kafka | None = None
     workers: list[WorkerProcess] = field(default_factory=list)
     _open: ExitStack = field(default_factory=ExitStack)
     _client: StreamClient | None = None
@@ -70,7 +73,8 @@ class LocalDeployment:
     def client(self) -> StreamClient:
         """A client of this deployment's Kafka, made at its first use; a worker has to be up."""
         if self._client is None:
-            self._client = StreamClient(self.workers[-1].connection, self.topic)
+            kafka = self.client_kafka or self.workers[-1].connection
+            self._client = StreamClient(kafka, self.topic)
             self._open.enter_context(self._client)
         return self._client
 
