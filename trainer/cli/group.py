@@ -95,12 +95,9 @@ def logdir_option(text: str) -> Callable[[CommandT], CommandT]:
 
 
 class _LogdirOption(click.Option):
-    """An option whose help shows its first name only."""
+    """`--logdir`, without its alias in the help."""
 
     def get_help_record(self, context: click.Context) -> tuple[str, str] | None:
-        """Return name and help."""
-        names, self.opts = self.opts, self.opts[:1]
-        try:
-            return super().get_help_record(context)
-        finally:
-            self.opts = names
+        """Return names and help."""
+        record = super().get_help_record(context)
+        return record and (record[0].replace(", --logs", ""), record[1])

@@ -246,3 +246,9 @@ def test_a_transform_object_of_torchvision_is_kept_as_class_and_arguments() -> N
     assert kept[1][1]["mean"] == [0.5]
     assert kept[2] == kept[3] == (v2.Identity, {})
     assert Params.validate_all(json.loads(json.dumps(params.as_json()))) == params
+
+
+def test_float16_without_a_gpu_is_refused() -> None:
+    """The error says what to use instead."""
+    with pytest.raises(ParamsError, match="float16 needs a GPU; use bfloat16"):
+        Params.validate_all({"precision": "float16", "device": "cpu"})

@@ -12,7 +12,6 @@ from trainer import (
     BatchReport,
     EpochReport,
     Params,
-    ParamsError,
     build_classifier,
     fit,
     load_checkpoint,
@@ -22,8 +21,6 @@ from trainer.data.dataset import Batches
 from trainer.data.splits import open_split
 from trainer.data.transforms import Transforms
 from trainer.net.fast_elu import fast_elu
-from trainer.net.precision import resolve_precision
-from trainer.run.schedules import Schedules
 from trainer.run.steps import ClassifierSteps
 
 LINEAR: dict[str, Any] = {"net_arch": [], "precision": "float32", "learning_rate_schedule": []}
@@ -105,24 +102,6 @@ def test_bfloat16_is_near_float32_and_not_the_same(
     train(params, model, step, lambda *_, **__: (0.0, None), digits, tmp_path / "own", observers=[])
     assert seen[0] == (True, torch.float32, torch.float32)
     assert "forward" not in vars(model)
-
-
-def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bfloat16 where the processor has it, else float32; what is asked for is never changed."""
-    for has, expected in (
-        ({"avx512_bf16": True}, "bfloat16"),
-        ({"amx_bf16": True}, "bfloat16"),
-        ({"avx2": True}, "float32"),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
-        assert expected == resolve_precision("auto", "cpu")
-    assert resolve_precision("bfloat16", "cpu") == "bfloat16"
-
-
-def test_float16_without_a_gpu_is_refused() -> None:
-    """The error says what to use instead."""
-    with pytest.raises(ParamsError, match="float16 needs a GPU; use bfloat16"):
-        Params.validate_all({"precision": "float16", "device": "cpu"})
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(
@@ -267,91 +246,6 @@ def test_mixing_changes_the_training_and_nothing_else(
     assert fit(params, digits, tmp_path / "c").metrics["accuracy"] > 0.6
 
 
-def rates(steps: int, epochs: int, **params: Any) -> list[float]:
-    valid = Params.validate_all({"learning_rate": 1.0, **params})
-    optim = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
-    schedules = Schedules(valid, optim)
-    found = []
-    for _ in range(epochs):
-        for _ in range(steps):
-            found.append(schedules.learning_rate)
-            optim.step()
-            schedules.after_batch()
-        schedules.after_epoch({})
-    return found
-
-
-def test_warm_up_raises_the_rate_step_by_step() -> None:
-    """Four steps of warm-up: a fifth, two fifths, ... and then the schedules alone."""
-    steps = rates(3, 2, warmup_steps=4, learning_rate_schedule=[])
-    assert steps == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
-    assert rates(6, 1, warmup_steps=4, learning_rate_schedule=[])[-1] == pytest.approx(1.0)
-
-
-def test_a_schedule_can_be_stepped_every_batch() -> None:
-    """`every: batch` halves the rate at each batch, `every: epoch` at each epoch."""
-    halve = {"class": "torch.optim.lr_scheduler.ExponentialLR", "kwargs": {"gamma": 0.5}}
-    assert rates(2, 2, learning_rate_schedule=[{**halve, "every": "batch"}]) == [
-        1,
-        0.5,
-        0.25,
-        0.125,
-    ]
-    assert rates(2, 2, learning_rate_schedule=[halve]) == [1, 1, 0.5, 0.5]
-
-
-def test_a_plateau_can_be_of_any_metric() -> None:
-    """ReduceLROnPlateau with mode max and metric accuracy reacts to accuracy."""
-    plateau = {
-        "class": "torch.optim.lr_scheduler.ReduceLROnPlateau",
-        "kwargs": {"mode": "max", "patience": 0, "factor": 0.5},
-        "metric": "accuracy",
-    }
-    valid = Params.validate_all({"learning_rate_schedule": [plateau]})
-    optim = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedules = Schedules(valid, optim)
-    found = []
-    for accuracy in (0.5, 0.6, 0.6):
-        schedules.after_epoch({"loss": 1 - accuracy, "accuracy": accuracy})
-        found.append(schedules.learning_rate)
-    assert found == [1.0, 1.0, 0.5]
-
-
-def test_training_stops_early_when_nothing_improves(
-    digits: Path, small: dict[str, Any], tmp_path: Path
-) -> None:
-    """With patience 2 and a rate of nothing, three evaluations are enough, and the end is saved."""
-    params = {
-        **small,
-        **LINEAR,
-        "num_epochs": 50,
-        "learning_rate": 1e-30,
-        "early_stopping_patience": 2,
-        "save_freq": 50,
-    }
-    result = fit(params, digits, tmp_path)
-    assert (result.status, result.epoch) == ("finished", 3)
-    assert result.last is not None
-    assert result.last.name == "epoch-00003.pt"
-
-
-def test_the_best_checkpoint_can_be_that_of_another_metric(
-    digits: Path, small: dict[str, Any], tmp_path: Path
-) -> None:
-    """best.pt by accuracy is the epoch with the highest accuracy."""
-    diary = Diary()
-    result = fit(
-        {**small, "num_epochs": 6, "best_metric": "accuracy", "learning_rate": 0.5},
-        digits,
-        tmp_path,
-        observers=[diary],
-    )
-    best = max(diary.of(EpochReport), key=lambda one: one.test_metrics["accuracy"])
-    assert result.best is not None
-    assert load_checkpoint(result.best).metrics["accuracy"] == best.test_metrics["accuracy"]
-    assert load_checkpoint(result.best).epoch == best.epoch
-
-
 def test_only_the_last_checkpoints_are_kept(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -359,17 +253,6 @@ def test_only_the_last_checkpoints_are_kept(
     fit({**small, **LINEAR, "num_epochs": 5, "keep_last": 2}, digits, tmp_path)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["best.pt", "epoch-00004.pt", "epoch-00005.pt"]
-
-
-@pytest.mark.parametrize("key", ["best_metric", "early_stopping_metric"])
-def test_an_unknown_metric_is_refused_before_the_first_step(
-    digits: Path, small: dict[str, Any], tmp_path: Path, key: str
-) -> None:
-    """The error lists the metrics that there are, and nothing was trained."""
-    text = rf"{key}: unknown metric 'acuracy'; available: loss, .*; did you mean accuracy\?"
-    with pytest.raises(ParamsError, match=text):
-        fit({**small, key: "acuracy"}, digits, tmp_path / "logs")
-    assert not (tmp_path / "logs").exists()
 
 
 def test_deterministic_mode_holds_while_the_run_lasts(
