@@ -1,4 +1,4 @@
-"""Digits, and a way to run programs as users do: as processes of their own."""
+"""Digits, and a way to run programs as users do: in their own processes."""
 
 import os
 import subprocess

@@ -22,7 +22,7 @@ FAST += ("--set", "batch_size=64", "--set", "flip_images=false", "--set", "devic
 
 
 def table_of(text: str) -> list[str]:
-    """Return the table of the ten digits, with its head."""
+    """Return the table of the ten digits, with its header."""
     lines = text.splitlines()
     first = lines.index("class  precision  recall      f1  images")
     table = lines[first : first + 11]
@@ -31,7 +31,7 @@ def table_of(text: str) -> list[str]:
 
 
 def test_unpack_train_evaluate_predict_inspect(trainer: Run, tmp_path: Path) -> None:
-    """The help's own first run works, command for command."""
+    """The first run that the help shows works, command by command."""
     write_idx_files(tmp_path / "idx", 500, 100)
     assert "500 images in data/train" in trainer("unpack", "idx", "data").stdout
     trained = trainer("train", "--data", "data", "--logdir", "logs", *FAST)
@@ -54,7 +54,7 @@ def test_unpack_train_evaluate_predict_inspect(trainer: Run, tmp_path: Path) -> 
 
 
 def test_what_find_lr_prints_can_be_pasted(trainer: Run, digits: Path, tmp_path: Path) -> None:
-    """Its standard output is an option of train's, the chart a page; no log folder is made."""
+    """Standard output is an option for `train`, the chart is a page; no log folder is made."""
     options = ("--data", digits, "--set", "net_arch=[]", "--set", "batch_size=64")
     found = trainer("find-lr", *options, "--chart", "lr.html")
     assert found.returncode == 0, found.stderr
@@ -69,7 +69,7 @@ def test_what_find_lr_prints_can_be_pasted(trainer: Run, digits: Path, tmp_path:
 
 
 def test_what_find_batch_size_prints_can_be_pasted(trainer: Run, digits: Path) -> None:
-    """Its standard output is an option of train's; the table of what was tried is beside it."""
+    """Standard output is an option for `train`; the table of sizes is on standard error."""
     options = ("--data", digits, "--set", "net_arch=[]", "--memory-gb", "8", "--to", "64")
     found = trainer("find-batch-size", *options)
     assert found.returncode == 0, found.stderr
@@ -84,7 +84,7 @@ def test_what_find_batch_size_prints_can_be_pasted(trainer: Run, digits: Path) -
 def test_cross_validate_prints_each_fold_and_their_spread(
     trainer: Run, digits: Path, tmp_path: Path
 ) -> None:
-    """A column a fold, mean and standard deviation, the same as in folds.json."""
+    """One column per fold, mean and standard deviation, the same as in folds.json."""
     options = ("--data", digits, *FAST, "--set", "net_arch=[]", "--folds", "2")
     done = trainer("cross-validate", *options)
     assert done.returncode == 0, done.stderr
@@ -97,10 +97,10 @@ def test_cross_validate_prints_each_fold_and_their_spread(
     assert "finished after 2 of 2 folds" in done.stdout
 
 
-def test_a_file_that_is_no_image_gets_a_row_and_an_exit_code(
+def test_a_file_that_is_not_an_image_gets_a_row_and_an_exit_code(
     trainer: Run, digits: Path, tmp_path: Path
 ) -> None:
-    """The good files are predicted, the bad one says why, and the exit code is 3."""
+    """Good files are predicted, the bad one has an error, and the exit code is 3."""
     assert trainer("train", "--data", digits, *FAST, "--set", "net_arch=[]").returncode == 0
     files = (digits / "test/000000.png", digits / "test/info.csv")
     done = trainer("predict", "logs/checkpoints/best.pt", *files, "--format", "jsonl")
@@ -119,7 +119,7 @@ def test_a_file_that_is_no_image_gets_a_row_and_an_exit_code(
 
 
 def test_params_come_from_a_file_and_from_words(trainer: Run, tmp_path: Path) -> None:
-    """--set wins over the file, the file over the default, and `params` says which it was."""
+    """--set overrides the file, the file overrides the default, and `params` prints the source."""
     (tmp_path / "params.toml").write_text(
         "batch_size = 64\n[optim_kwargs]\nmomentum = 0.5\n[worker]\nx = 1\n"
     )
@@ -133,7 +133,7 @@ def test_params_come_from_a_file_and_from_words(trainer: Run, tmp_path: Path) ->
 
 @pytest.fixture
 def bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand in the folder of a user whose params are bad; the idx files are good."""
+    """Change to a folder with bad params files and good idx files."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.toml").write_text("a = [")
     (tmp_path / "bad.yaml").write_text("n_classes: 3")
@@ -160,7 +160,7 @@ def bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mistakes_have_exit_codes(
     capsys: pytest.CaptureFixture[str], words: list[str], code: int, text: str
 ) -> None:
-    """2 for params and usage, 3 for data, 4 for checkpoints; one message, never a traceback."""
+    """2 for params and usage, 3 for data, 4 for checkpoints; one message, no traceback."""
     with pytest.raises(SystemExit) as ended:
         main(words)
     said = capsys.readouterr().err
@@ -172,7 +172,7 @@ def test_mistakes_have_exit_codes(
 def test_the_log_folder_has_one_name_in_the_help(
     capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    """The help shows `--logdir` alone; `--logs`, its former name, works all the same."""
+    """The help shows `--logdir` only; its former name, `--logs`, still works."""
     for words in ([command, "--help"], [command, "--logs", "/proc/x"]):
         with pytest.raises(SystemExit):
             main(words)
@@ -183,7 +183,7 @@ def test_the_log_folder_has_one_name_in_the_help(
 
 
 def test_a_mistake_shows_no_traceback(trainer: Run) -> None:
-    """Its exit code and message are those of the process, and the findings are all that follows."""
+    """The process has the exit code and prints the message and the findings, nothing else."""
     done = trainer("train", "--data", "nowhere")
     first, *findings = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (3, "")
@@ -204,7 +204,7 @@ def test_help_teaches_and_is_quick(trainer: Run) -> None:
 def test_a_signal_saves_and_says_how_to_go_on(
     digits: Path, tmp_path: Path, environment: dict[str, str], trainer: Run, number: signal.Signals
 ) -> None:
-    """Ctrl-C and SIGTERM end with 128 + signal and a checkpoint, and --resume goes on from it."""
+    """Ctrl-C and SIGTERM end with 128 + signal and a checkpoint; --resume goes on from it."""
     words = ["train", "--data", str(digits), *FAST, "--set", "num_epochs=500"]
     with subprocess.Popen(
         [sys.executable, "-m", "trainer", *words],
@@ -232,7 +232,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
 
 
 def test_resume_without_a_checkpoint_says_so(trainer: Run, digits: Path) -> None:
-    """`--resume` in an empty logdir trains from scratch and warns of it in one line."""
+    """`--resume` with an empty logdir warns in one line and trains from scratch."""
     done = trainer("train", "--data", digits, *FAST, "--resume", "--set", "num_epochs=1")
     assert done.returncode == 0
     assert "--resume: no good checkpoint in logs/checkpoints" in done.stderr
@@ -242,7 +242,7 @@ def test_resume_without_a_checkpoint_says_so(trainer: Run, digits: Path) -> None
 def test_a_signal_during_the_start_ends_without_noise(
     tmp_path: Path, environment: dict[str, str], number: signal.Signals
 ) -> None:
-    """While torch is being imported, a signal leads to one line and 128 + its number."""
+    """A signal during the import of torch leads to one line and exit code 128 + signal."""
     program = (
         "import os, sys, threading\n"
         "class Finder:\n"
@@ -261,7 +261,7 @@ def test_a_signal_during_the_start_ends_without_noise(
 
 
 def test_the_help_of_train_has_its_examples_line_by_line(trainer: Run) -> None:
-    """Click's mark for text that keeps its lines is not shown."""
+    """The help does not show click's control character for text that keeps its lines."""
     shown = trainer("train", "--help").stdout
     assert "\\b" not in shown
     assert "\n    python -m trainer train --resume\n" in shown

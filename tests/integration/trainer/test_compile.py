@@ -1,4 +1,4 @@
-"""`compile`: the net is compiled, trains as it does without, and says what it needs."""
+"""`compile`: the net is compiled and trains as without; a missing compiler is named."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ OPTIONS += ("--set", "precision=float32", "--set", "flip_images=false")
 def test_a_compiled_net_trains_as_the_plain_one(
     trainer: Run, digits: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """Inductor has made machine code for it, and the losses are the same within rounding."""
+    """Inductor makes machine code for it, and the losses are the same within rounding."""
     environment["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "compiled")
     environment["TORCHINDUCTOR_VEC_ISA_OK"] = "0"  # plain C++: trying out AVX takes half the time
     losses = {}
@@ -34,7 +34,7 @@ def test_a_compiled_net_trains_as_the_plain_one(
 def test_without_a_compiler_compile_is_a_wrong_param(
     trainer: Run, digits: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """Before the first step, in one message that names the key and what to install."""
+    """One message before the first step names the key and what to install."""
     environment["PATH"] = str(tmp_path)
     environment.pop("CXX", None)
     done = trainer("train", "--data", digits, *OPTIONS, "--set", "compile=true")

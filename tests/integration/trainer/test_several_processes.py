@@ -111,7 +111,7 @@ def test_one_process_killed_at_any_step_resumes_bit_for_bit(
     environment: dict[str, str],
     trainer: Run,
 ) -> None:
-    """Kill -9 in the second epoch, then --resume: exactly the weights of the run that lived."""
+    """Kill -9 in the second epoch, then --resume: exactly the weights as without a kill."""
     (tmp_path / "dying.py").write_text(DYING.replace("self.rank == 1", "True"))
     words = ["train", "--data", str(digits), "--logdir", "killed", *WORDS, "--set", SMALL_NET]
     died = subprocess.run(
@@ -132,7 +132,7 @@ def test_one_process_killed_at_any_step_resumes_bit_for_bit(
 def test_torchrun_starts_again_after_a_kill_and_ends_with_the_same_weights(
     alone: Path, digits: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """One of two killed with -9 in the second epoch: one restart, and the weights of no kill."""
+    """Kill -9 of one of two in the second epoch: one restart, the weights as without a kill."""
     (tmp_path / "dying.py").write_text(DYING)
     words = ["train", "--data", str(digits), "--logdir", "elastic", *WORDS, "--set", SMALL_NET]
     done = torchrun(tmp_path, environment, ["dying.py", *words], restarts=1)

@@ -1,4 +1,4 @@
-"""A run of the command that is stopped while its images are still being decoded."""
+"""A run that is stopped while its images are being decoded."""
 
 import signal
 import subprocess
@@ -23,7 +23,7 @@ main(["train", "--data", {data!r}, "--logdir", "logs"])
 def test_ctrl_c_while_images_are_decoded_ends_without_noise(
     digits: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """One line, 128 + the signal's number, and neither logs nor a half-built map."""
+    """One line, exit code 128 + signal, no logs and no half-built map."""
     data = tmp_path / "data"
     for kind in ("train", "test"):
         (data / kind).mkdir(parents=True)

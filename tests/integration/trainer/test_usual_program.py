@@ -1,4 +1,4 @@
-"""The usual program of the published interface runs as it stands."""
+"""The usual program of the published interface runs as it is."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ PROGRAM = Path(__file__).parent / "usual_program.py"
 
 
 def test_it_runs_as_a_script(digits: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    """Bar on the terminal, TensorBoard files and checkpoints in the folder, True at the end."""
+    """A progress bar, TensorBoard files and checkpoints in the folder, True at the end."""
     (tmp_path / "data").symlink_to(digits)
     done = subprocess.run(
         [sys.executable, str(PROGRAM)],

@@ -1,4 +1,4 @@
-"""What the trainer's tests share: a small folder of real digits, and params that train it fast."""
+"""Fixtures of the trainer's tests: a small folder of real digits, and params that train it fast."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small() -> dict[str, Any]:
-    """Params of a net that trains 200 digits in well under a second an epoch."""
+    """Params of a net that trains 200 digits in well under a second per epoch."""
     net = [
         {
             "class": "torch.nn.Conv2d",

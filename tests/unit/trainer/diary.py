@@ -1,4 +1,4 @@
-"""An observer that writes down everything that a run tells."""
+"""An observer that keeps all reports of a run."""
 
 from typing import Any
 

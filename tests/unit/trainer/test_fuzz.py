@@ -1,4 +1,4 @@
-"""Whatever params, idx files, tables and images hold: it works, or an error of ours names it."""
+"""Whatever params, idx files, tables and images contain: it works, or an error names it."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def components(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def is_named(finding: str, keys: Iterable[object]) -> bool:
-    """Tell whether a finding begins with one of the keys, or one that has a default."""
+    """Return whether a finding begins with one of the keys, or one that has a default."""
     return finding.startswith((*map(str, keys), *Params.model_fields))
 
 
 def must_name(error: DataError | ParamsError, what: object) -> None:
-    """Hold that an error names a file."""
+    """Assert that an error names a file."""
     assert str(what) in str(error)
 
 
@@ -102,7 +102,7 @@ def must_name(error: DataError | ParamsError, what: object) -> None:
 @example({"image_height": 65536, "image_width": 65536})
 @example({"n_classes": 2**62})
 @example({"batch_size": 2**70})
-def test_any_params_are_right_or_told_with_their_key(params: dict[str, Any]) -> None:
+def test_any_params_are_right_or_named(params: dict[str, Any]) -> None:
     """Known and unknown keys with any values, classes with any arguments."""
     try:
         Params.validate_all(params)
@@ -120,7 +120,7 @@ def test_any_params_are_right_or_told_with_their_key(params: dict[str, Any]) -> 
 @example(b"[" * 100_000, "json")
 @example(b"a = " + b"[" * 100_000, "toml")
 def test_any_params_file_is_read_or_named(content: bytes, suffix: str) -> None:
-    """Bytes that are no text, and text that is neither TOML nor JSON."""
+    """Bytes that are not text, and text that is neither TOML nor JSON."""
     with folder() as place:
         file = place / f"params.{suffix}"
         file.write_bytes(content)
@@ -144,7 +144,7 @@ def test_any_params_file_is_read_or_named(content: bytes, suffix: str) -> None:
 @example(["manual_seed=" + "9" * 5000])
 @example([".".join("a" * 5000) + "=1"])
 def test_any_words_of_params_are_read_or_named(words: list[str]) -> None:
-    """`--set` with anything behind it."""
+    """`--set` with any text."""
     try:
         Params.validate_all(read_params(None, words)[0])
     except ParamsError as error:
@@ -153,7 +153,7 @@ def test_any_words_of_params_are_read_or_named(words: list[str]) -> None:
 
 @st.composite
 def idx_files(draw: st.DrawFn) -> bytes:
-    """An idx file: a header that may lie, values that may not be enough."""
+    """An idx file whose header may be wrong and whose values may be too few."""
     header = draw(
         st.sampled_from([b"\0\0\x08\x03", b"\0\0\x08\x01", b"\0\0\x0d\x02"]) | st.binary(max_size=4)
     )
@@ -183,7 +183,7 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
 @modest
 @given(packed(), st.sampled_from([1, 3]), st.sampled_from(["idx", "idx.gz"]))
 def test_any_idx_file_is_read_or_named(content: bytes, dimensions: int, name: str) -> None:
-    """Headers that lie, values that lack, and what is no gzip."""
+    """Wrong headers, missing values, and bytes that are not gzip."""
     with folder() as place:
         path = place / name
         path.write_bytes(content)
@@ -197,7 +197,7 @@ def test_any_idx_file_is_read_or_named(content: bytes, dimensions: int, name: st
 
 @modest
 @given(st.lists(packed(), min_size=4, max_size=4), st.sampled_from(["", ".gz"]))
-def test_any_four_idx_files_are_unpacked_or_told(files: list[bytes], end: str) -> None:
+def test_any_four_idx_files_are_unpacked_or_named(files: list[bytes], end: str) -> None:
     """Nothing is written unless all of them are right."""
     names = [
         f"{kind}-{what}-ubyte{end}"
@@ -240,7 +240,7 @@ tables = (
 @example(b"files,type,\na.png,1,2,3,4\n")
 @example("files,type\na.png,\u0663\na.png,\u00b2\n".encode())
 def test_any_table_is_read_or_named(content: bytes) -> None:
-    """Other columns and encodings, zeros, cells without end: told with the table's name."""
+    """Other columns and encodings, zeros, endless cells: the error names the table."""
     with folder() as place:
         (place / "train").mkdir()
         (place / "train" / "info.csv").write_bytes(content)
@@ -259,7 +259,7 @@ def test_any_table_is_read_or_named(content: bytes) -> None:
     st.booleans(),
 )
 def test_any_image_file_is_decoded_or_named(content: bytes, resize: bool) -> None:
-    """Any bytes, and files of each form that are cut short or damaged."""
+    """Any bytes, and files of each format that are cut short or damaged."""
     with folder() as place:
         (place / "train").mkdir()
         (place / "train" / "info.csv").write_text("files,type\na.png,1\n")

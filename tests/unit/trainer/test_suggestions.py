@@ -1,4 +1,4 @@
-"""What a misspelt name was probably meant to be."""
+"""Suggestions for misspelt names."""
 
 import pytest
 
@@ -17,11 +17,11 @@ KNOWN = ["batch_size", "start-training", "Conv2d"]
     ],
 )
 def test_a_misspelt_name_gets_the_right_one(word: str, meant: str) -> None:
-    """Small mistakes, upper and lower case, and hyphens for underscores are seen through."""
+    """Small mistakes, other case, and hyphens instead of underscores do not matter."""
     assert did_you_mean(word, KNOWN) == f"; did you mean {meant}?"
 
 
-def test_what_is_like_nothing_gets_no_suggestion() -> None:
+def test_a_word_like_none_of_the_names_gets_no_suggestion() -> None:
     """A word that is like none of the names, or is not text, gets an empty hint."""
     assert [did_you_mean(word, KNOWN) for word in ("zzz", 3, None, [])] == [""] * 4
 

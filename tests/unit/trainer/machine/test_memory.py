@@ -1,4 +1,4 @@
-"""Memory that is kept for the next step."""
+"""Freed memory is kept for the next step."""
 
 import subprocess
 import sys
@@ -22,8 +22,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
-def test_what_a_step_frees_the_next_one_gets() -> None:
-    """Steps that take and free the same memory get it back from the system once."""
+def test_the_next_step_gets_the_memory_that_a_step_frees() -> None:
+    """Steps that allocate and free the same memory get it from the system once."""
 
     def faults(how: str) -> int:
         command = [sys.executable, "-c", FAULTS, how]

@@ -1,4 +1,4 @@
-"""Convolutions with a quicker weight gradient."""
+"""Convolutions with a faster weight gradient."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ LAYERS: list[tuple[dict[str, Any], tuple[int, int]]] = [
 
 
 def gradients(net: nn.Module, x: Tensor, *, autocast: bool = True) -> tuple[Tensor, list[Tensor]]:
-    """Return the output of a step, and its gradients by input, weights and biases."""
+    """Return the output of a step, and the gradients of input, weights and biases."""
     net.zero_grad()
     x = x.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -32,7 +32,7 @@ def gradients(net: nn.Module, x: Tensor, *, autocast: bool = True) -> tuple[Tens
 def test_gradients_are_torchs(
     kwargs: dict[str, Any], size: tuple[int, int], memory_format: torch.memory_format
 ) -> None:
-    """The output is the same; the gradients are as near to float32's as torch's in bfloat16."""
+    """The output is the same; the gradients are as close to float32's as torch's in bfloat16."""
     layer = nn.Conv2d(5, 7, **kwargs)
     x = torch.randn(6, 5, *size).contiguous(memory_format=memory_format)
     exact = gradients(layer, x, autocast=False)[1]
@@ -79,15 +79,15 @@ def test_a_layer_that_is_used_twice_learns_from_both() -> None:
         (nn.Conv2d(4, 4, 3).requires_grad_(requires_grad=False), 4),
     ],
 )
-def test_others_go_torchs_way(layer: nn.Conv2d, size: int) -> None:
+def test_other_layers_are_left_to_torch(layer: nn.Conv2d, size: int) -> None:
     """Large outputs, groups, other paddings and frozen weights are left to torch."""
     x = torch.randn(2, 4, size, size, requires_grad=True)
     with fast_convolutions(layer), torch.autocast("cpu", torch.bfloat16):
         assert SmallConvolution.__name__ not in str(layer(x).grad_fn)
 
 
-def test_float32_goes_torchs_way() -> None:
-    """Without autocast nothing is gained, and nothing changes."""
+def test_float32_is_left_to_torch() -> None:
+    """Without autocast nothing is gained, so nothing changes."""
     layer = nn.Conv2d(4, 4, 3)
     with fast_convolutions(layer):
         assert SmallConvolution.__name__ not in str(layer(torch.randn(2, 4, 4, 4)).grad_fn)

@@ -1,4 +1,4 @@
-"""The quicker ELU."""
+"""The faster ELU."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def inputs(dtype: torch.dtype) -> Tensor:
 
 @pytest.mark.usefixtures("with_avx512")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_the_quicker_elu_is_torchs(dtype: torch.dtype) -> None:
+def test_the_faster_elu_is_torchs(dtype: torch.dtype) -> None:
     """Values and gradients are torch's within rounding, in every precision."""
     layer, x, same = nn.ELU(), inputs(dtype), inputs(dtype)
     same.data.copy_(x.data)
@@ -36,8 +36,8 @@ def test_the_quicker_elu_is_torchs(dtype: torch.dtype) -> None:
     torch.testing.assert_close(same.grad, x.grad, **close)
 
 
-def test_numbers_that_are_none_stay_so() -> None:
-    """NaN and infinities come out as torch's ELU has them."""
+def test_nan_and_infinity_are_kept() -> None:
+    """NaN and infinities are those of torch's ELU."""
     x = torch.tensor([torch.nan, torch.inf, -torch.inf])
 
     torch.testing.assert_close(elu(x), nn.ELU()(x), equal_nan=True)
@@ -45,7 +45,7 @@ def test_numbers_that_are_none_stay_so() -> None:
 
 @pytest.mark.usefixtures("with_avx512")
 def test_layers_are_as_they_were_afterwards() -> None:
-    """What the context has changed in a net is taken back; another alpha is never touched."""
+    """The context leaves the net as it was; layers with another alpha are never changed."""
     net = nn.Sequential(nn.ELU(), nn.ELU(alpha=0.5))
 
     with fast_elu(net):

@@ -7,7 +7,7 @@ from trainer.net.precision import resolve_precision
 
 
 def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    """bfloat16 where the processor has it, else float32; what is asked for is never changed."""
+    """bfloat16 if the processor has it, else float32; other precisions are never changed."""
     for has, expected in (
         ({"avx512_bf16": True}, "bfloat16"),
         ({"amx_bf16": True}, "bfloat16"),

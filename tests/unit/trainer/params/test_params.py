@@ -1,4 +1,4 @@
-"""Params accept the published dict as it is written, and refuse everything else at once."""
+"""Params accept the published dict as it is, and name everything that is wrong at once."""
 
 import json
 import pickle
@@ -69,8 +69,8 @@ def findings(params: dict[str, Any]) -> str:
     return str(caught.value)
 
 
-def test_the_published_dict_is_accepted_with_every_value_kept() -> None:
-    """The dict as users write it, with classes as classes, is right and comes out as it went in."""
+def test_the_published_dict_is_accepted_and_its_values_are_kept() -> None:
+    """The dict as users write it, with classes as classes, is valid and keeps all values."""
     params = Params.validate_all(PUBLISHED)
     as_json = params.as_json()
     simple = {
@@ -89,7 +89,7 @@ def test_the_published_dict_is_accepted_with_every_value_kept() -> None:
 
 
 def test_json_and_back_gives_the_same_params() -> None:
-    """What `as_json` gives survives JSON, and validates to equal params."""
+    """The result of `as_json` survives JSON and validates to equal params."""
     params = Params.validate_all(PUBLISHED)
     text = json.dumps(params.as_json())
     assert Params.validate_all(json.loads(text)) == params
@@ -102,7 +102,7 @@ def test_the_defaults_are_the_published_net_with_its_double_block_once() -> None
     assert sum(weight.numel() for weight in model.parameters()) == 406_218
 
 
-def test_the_dict_as_once_printed_is_refused_with_the_layer_and_the_remedy() -> None:
+def test_the_dict_as_published_is_refused_with_the_layer_and_the_remedy() -> None:
     """The 32-64 block twice: the error names layer, channels and remedy."""
     net = [*block(1, 32, 5, 2), *block(32, 64, 4), *block(32, 64, 4), *block(64, 128, 3)]
     expected = (
@@ -133,7 +133,7 @@ def test_a_wrong_layer_is_named(change: dict[str, Any], expected: str) -> None:
 
 
 def test_an_image_too_small_for_the_net_is_named_with_its_size() -> None:
-    """An image that shrinks to nothing names the layer and what reaches it."""
+    """The error names the layer that does not fit, and the shape that reaches it."""
     text = findings({"image_height": 8, "image_width": 8})
     assert "net_arch[4]: Conv2d cannot take 32x1x1 from net_arch[0]" in text
 
@@ -184,12 +184,12 @@ def test_everything_wrong_is_in_one_error() -> None:
     ],
 )
 def test_a_name_outside_the_allowed_namespaces_is_refused(name: str) -> None:
-    """Only layers that stand in torch.nn can be layers, whatever the name reaches."""
+    """Only the layers of torch.nn can be named, whatever else the name leads to."""
     assert f"net_arch[0].class: {name!r}" in findings({"net_arch": [{"class": name}]})
 
 
-def test_a_mistyped_class_is_corrected() -> None:
-    """A name that is nearly right gets the right one proposed."""
+def test_a_mistyped_class_gets_a_suggestion() -> None:
+    """For a name that is nearly right, the right one is suggested."""
     assert "did you mean torch.nn.Conv2d?" in findings({"net_arch": [{"class": "torch.nn.Conv2D"}]})
 
 
@@ -205,8 +205,8 @@ def test_verbose_of_a_schedule_is_dropped_with_a_warning() -> None:
     assert warned[0].filename == __file__
 
 
-def test_a_colour_image_needs_a_value_a_channel() -> None:
-    """Two means for three channels are refused; one serves all channels."""
+def test_a_colour_image_needs_one_value_per_channel() -> None:
+    """Two means for three channels are refused; one mean is for all channels."""
     assert "2 values for 3 channel(s)" in findings(
         {"is_image_color": True, "normalise_mean": [0.5, 0.5]}
     )
@@ -225,8 +225,8 @@ def test_a_transform_that_cannot_take_a_batch_is_named() -> None:
     assert "additional_transforms[1]: " in text
 
 
-def test_params_survive_a_process_border() -> None:
-    """The error of wrong params can be pickled, as one from a training process must."""
+def test_the_error_can_be_sent_to_another_process() -> None:
+    """The error of wrong params can be pickled, as it comes from a training process."""
     error = ParamsError("wrong params", ["a: b"])
     assert str(error) == str(pickle.loads(pickle.dumps(error)))
 
@@ -249,6 +249,6 @@ def test_a_transform_object_of_torchvision_is_kept_as_class_and_arguments() -> N
 
 
 def test_float16_without_a_gpu_is_refused() -> None:
-    """The error says what to use instead."""
+    """The error says which precision to use instead."""
     with pytest.raises(ParamsError, match="float16 needs a GPU; use bfloat16"):
         Params.validate_all({"precision": "float16", "device": "cpu"})

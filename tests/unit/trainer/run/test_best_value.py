@@ -20,7 +20,7 @@ LINEAR: dict[str, Any] = {"net_arch": [], "precision": "float32", "learning_rate
 def test_training_stops_early_when_nothing_improves(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """With patience 2 and a rate of nothing, three evaluations are enough, and the end is saved."""
+    """With patience 2 and a rate near 0 the run ends after three evaluations, and is saved."""
     params = {
         **small,
         **LINEAR,
@@ -38,7 +38,7 @@ def test_training_stops_early_when_nothing_improves(
 def test_the_best_checkpoint_can_be_that_of_another_metric(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """best.pt by accuracy is the epoch with the highest accuracy."""
+    """With `best_metric` accuracy, best.pt is the epoch with the highest accuracy."""
     diary = Diary()
     result = fit(
         {**small, "num_epochs": 6, "best_metric": "accuracy", "learning_rate": 0.5},
@@ -56,7 +56,7 @@ def test_the_best_checkpoint_can_be_that_of_another_metric(
 def test_an_unknown_metric_is_refused_before_the_first_step(
     digits: Path, small: dict[str, Any], tmp_path: Path, key: str
 ) -> None:
-    """The error lists the metrics that there are, and nothing was trained."""
+    """The error lists the available metrics, and nothing is trained."""
     text = rf"{key}: unknown metric 'acuracy'; available: loss, .*; did you mean accuracy\?"
     with pytest.raises(ParamsError, match=text):
         fit({**small, key: "acuracy"}, digits, tmp_path / "logs")
@@ -66,7 +66,7 @@ def test_an_unknown_metric_is_refused_before_the_first_step(
 def test_the_best_checkpoint_is_that_of_the_lowest_test_loss(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """best.pt holds the epoch whose evaluation was the best, not the last."""
+    """best.pt is the epoch with the best evaluation, not the last."""
     diary = Diary()
     result = fit(
         {**small, "num_epochs": 6, "learning_rate": 1.0}, digits, tmp_path, observers=[diary]

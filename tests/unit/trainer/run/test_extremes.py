@@ -1,4 +1,4 @@
-"""Values that are right one by one and too much for the machine, or for the numbers it has."""
+"""Values that are valid, but too large for the machine or for its number formats."""
 
 import gzip
 import math
@@ -25,13 +25,13 @@ from trainer.data.idx import read_idx
     ],
 )
 def test_a_number_that_torch_cannot_count_to_is_refused(key: str, value: float) -> None:
-    """It is told with its key before anything is read, not in the middle of a run."""
+    """The error names its key before anything is read, not in the middle of a run."""
     with pytest.raises(ParamsError, match=f"{key}: Input should be less than or equal to"):
         Params.validate_all({key: value})
 
 
 def test_a_net_without_memory_for_its_weights_is_named() -> None:
-    """The error says that it is the net, and how much was asked for."""
+    """The error says that the net is too large, and how much memory it needs."""
     layers = [
         {"class": "torch.nn.Flatten"},
         {"class": "torch.nn.Linear", "kwargs": {"in_features": 784, "out_features": 10**12}},
@@ -55,7 +55,7 @@ def test_a_small_gzip_file_that_holds_far_more_than_it_says_is_not_unpacked(tmp_
 def test_an_epoch_whose_every_step_was_skipped_has_no_loss(
     tmp_path: Path, small: dict[str, Any]
 ) -> None:
-    """Fewer bad steps than `most_bad_steps` in a whole epoch: its loss is NaN, and it goes on."""
+    """With fewer bad steps than `most_bad_steps` in an epoch, its loss is NaN and the run goes on."""
     for kind in ("train", "test"):
         write(tmp_path / kind, ["0", "1"] * 8)
     diary = Diary()

@@ -55,7 +55,7 @@ test_step.__test__ = False  # type: ignore[attr-defined]
 def test_the_optimiser_is_the_one_that_params_name(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """optim_class, optim_kwargs and learning_rate make the optimiser that the steps get."""
+    """The steps get an optimiser made from optim_class, optim_kwargs and learning_rate."""
     seen = []
 
     def step(x: Any, y: Any, model: Any, optim: Any, **kwargs: Any) -> Any:
@@ -78,7 +78,7 @@ def test_the_optimiser_is_the_one_that_params_name(
 def test_train_with_ones_own_steps_returns_true_and_computes_the_collections(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The published call: metrics of the epoch come from the collections, which are then reset."""
+    """The published call: the epoch's metrics come from the collections, which are then reset."""
     diary = Diary()
     collections = {"train_torchmetrics": metrics(), "test_torchmetrics": metrics()}
     seen: list[set[str]] = []
@@ -107,7 +107,7 @@ def test_train_with_ones_own_steps_returns_true_and_computes_the_collections(
 
 
 @pytest.mark.parametrize(("frequency", "expected"), [("epoch", 0.25), ("step", 2.0)])
-def test_test_metrics_are_computed_once_an_epoch_or_every_step(
+def test_test_metrics_are_computed_per_epoch_or_per_step(
     digits: Path, small: dict[str, Any], tmp_path: Path, frequency: str, expected: float
 ) -> None:
     """`eval_metric_compute_freq` decides between the collection and the mean of the steps."""

@@ -1,4 +1,4 @@
-"""What is checked before a run, apart from what params alone decide."""
+"""The checks before a run, besides those that params alone decide."""
 
 from pathlib import Path
 from typing import Any

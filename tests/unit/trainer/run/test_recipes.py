@@ -1,4 +1,4 @@
-"""What training recipes add to the plain loop: each is tested for its effect."""
+"""The effects of the training recipes on the plain loop."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def first_loss(params: dict[str, Any], datadir: Path, logdir: Path) -> float:
 def first_batch(
     params: dict[str, Any], datadir: Path
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return an untrained net's logits of the first batch, its labels, and all labels."""
+    """Return an untrained net's logits for the first batch, its labels, and all labels."""
     valid = Params.validate_all(params)
     split = open_split(valid, "train", datadir)
     torch.manual_seed(valid.manual_seed)
@@ -63,7 +63,7 @@ def first_batch(
 def test_a_run_is_the_loop_that_one_would_write_by_hand(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """In float32 it gives a hand-written loop's weights, bit for bit but for the quicker ELU."""
+    """In float32 the weights are those of a hand-written loop with the same ELU, bit for bit."""
     params = {**small, "precision": "float32", "num_epochs": 1, "learning_rate_schedule": []}
     fit(params, digits, tmp_path)
     valid = Params.validate_all(params)
@@ -83,7 +83,7 @@ def test_a_run_is_the_loop_that_one_would_write_by_hand(
 def test_bfloat16_is_near_float32_and_not_the_same(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The precision has an effect, a small one, and the user's model is left as it was."""
+    """The precision has a small effect, and the user's model is left as it was."""
     found = {}
     for precision in ("float32", "bfloat16"):
         fit({**small, "precision": precision}, digits, tmp_path / precision)
@@ -107,7 +107,7 @@ def test_bfloat16_is_near_float32_and_not_the_same(
 def test_accumulated_gradients_are_those_of_the_whole_batch(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """A batch in four parts gives the same weights within rounding."""
+    """A batch in four parts leads to the same weights within rounding."""
     for parts in (1, 4):
         fit({**small, **LINEAR, "gradient_accumulation": parts}, digits, tmp_path / str(parts))
     one, four = (weights(tmp_path / parts)["head.weight"] for parts in ("1", "4"))
@@ -149,7 +149,7 @@ def test_gradients_are_clipped_also_in_ones_own_steps(
 def test_the_average_of_the_weights_is_tested_saved_and_served(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """After n steps it is the recursion by hand; the plain weights' figures are raw_..."""
+    """It follows the formula; the metrics of the plain weights are raw_..."""
     params = {**small, **LINEAR, "num_epochs": 1, "ema_decay": 0.5, "learning_rate": 0.5}
     trace = []
 
@@ -189,7 +189,7 @@ def test_the_average_of_the_weights_is_tested_saved_and_served(
 def test_label_smoothing_and_class_weights_change_the_training_loss_as_defined(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The first loss is torch's cross-entropy with that smoothing or those weights."""
+    """The first loss is torch's cross-entropy with the same smoothing or weights."""
     params = {**small, **LINEAR}
     logits, y, _ = first_batch(params, digits)
     smoothed = nn.functional.cross_entropy(logits, y, label_smoothing=0.2).item()
@@ -204,7 +204,7 @@ def test_label_smoothing_and_class_weights_change_the_training_loss_as_defined(
 
 
 def test_balanced_class_weights_are_inverse_to_the_frequency() -> None:
-    """N / (classes x count): a class that is four times as rare weighs four times as much."""
+    """It is n / (classes x count): a class that is four times as rare weighs four times as much."""
     labels = torch.tensor([0] * 8 + [1] * 2)
     params = Params.validate_all({"n_classes": 2, "class_weights": "balanced"})
     loss = ClassifierSteps(params, labels)._loss
@@ -220,7 +220,7 @@ def mixed(**params: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, floa
 
 
 def test_mixup_adds_partners_by_their_share() -> None:
-    """Every image is share x itself + (1 - share) x its partner, whose label comes along."""
+    """Each image becomes share x itself + (1 - share) x its partner, whose label is returned."""
     x, out, partner, share = mixed(mixup_alpha=1.0)
     assert 0 < share < 1
     assert torch.allclose(share * x + (1 - share) * x[partner], out, atol=1e-5)
@@ -249,7 +249,7 @@ def test_mixing_changes_the_training_and_nothing_else(
 def test_only_the_last_checkpoints_are_kept(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """keep_last=2 leaves two numbered files and the best."""
+    """With keep_last=2 there are two numbered files and the best."""
     fit({**small, **LINEAR, "num_epochs": 5, "keep_last": 2}, digits, tmp_path)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["best.pt", "epoch-00004.pt", "epoch-00005.pt"]
@@ -258,7 +258,7 @@ def test_only_the_last_checkpoints_are_kept(
 def test_deterministic_mode_holds_while_the_run_lasts(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Only deterministic algorithms during the run, and torch is as before afterwards."""
+    """Only deterministic algorithms are used during the run; afterwards torch is as before."""
     diary = Diary()
     modes = []
     diary.on_batch = lambda batch: modes.append(torch.are_deterministic_algorithms_enabled())  # type: ignore[method-assign]

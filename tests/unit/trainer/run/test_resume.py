@@ -1,4 +1,4 @@
-"""Runs that stop, that go on, and that begin where another one was."""
+"""Runs that are stopped and resumed, and new runs in the folder of an old one."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from trainer import (
 def test_a_run_that_is_asked_to_stop_saves_and_resumes_bit_for_bit(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Stopped in the middle of an epoch and resumed: same losses, metrics and final weights."""
+    """A run that is stopped in an epoch and resumed has the same losses, metrics and weights."""
     params = {**small, "num_epochs": 3, "flip_images": True, "optim_kwargs": {"momentum": 0.9}}
     whole, first, second = Diary(), Diary(), Diary()
     result = fit(params, digits, tmp_path / "whole", observers=[whole])
@@ -55,7 +55,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_resumes_bit_for_bit(
 def test_resume_passes_over_a_damaged_checkpoint(
     digits: Path, small: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A newest checkpoint that is cut short is warned of, and the one before it is used."""
+    """If the newest checkpoint is cut short, a warning says so and the one before it is used."""
     result = fit(small, digits, tmp_path)
     assert result.last is not None
     result.last.write_bytes(result.last.read_bytes()[:-1000])
@@ -65,19 +65,19 @@ def test_resume_passes_over_a_damaged_checkpoint(
     assert [one.epoch for one in diary.of(EpochReport)] == [2]
 
 
-def test_a_resume_into_another_net_is_refused(
+def test_resuming_with_another_net_is_refused(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Resuming with another architecture names the checkpoint instead of half loading it."""
+    """The error names the checkpoint; it is not half loaded."""
     fit(small, digits, tmp_path)
     with pytest.raises(CheckpointError, match=r"does not fit this run"):
         fit({**small, "net_arch": []}, digits, tmp_path, resume=True)
 
 
-def test_a_new_run_puts_the_checkpoints_of_an_old_one_aside(
+def test_a_new_run_sets_the_checkpoints_of_an_old_one_aside(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Training again into the same folder loses nothing and mixes nothing."""
+    """Training again in the same folder neither loses nor mixes checkpoints."""
     fit({**small, "num_epochs": 3}, digits, tmp_path)
     fit({**small, "num_epochs": 1}, digits, tmp_path)
     names = {
@@ -93,7 +93,7 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A full disk is said loudly; the training goes on, and only the last save must work."""
+    """A full disk is logged as an error and the training goes on; only the last save must work."""
     from trainer.checkpoints import folder as checkpoint_folder  # noqa: PLC0415
 
     real, calls = checkpoint_folder.write_checkpoint, []

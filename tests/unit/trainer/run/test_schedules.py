@@ -37,7 +37,7 @@ def test_warm_up_raises_the_rate_step_by_step() -> None:
     assert rates(6, 1, warmup_steps=4, learning_rate_schedule=[])[-1] == pytest.approx(1.0)
 
 
-def test_a_schedule_can_be_stepped_every_batch() -> None:
+def test_a_schedule_can_be_stepped_per_batch() -> None:
     """`every: batch` halves the rate at each batch, `every: epoch` at each epoch."""
     halve = {"class": "torch.optim.lr_scheduler.ExponentialLR", "kwargs": {"gamma": 0.5}}
     assert rates(2, 2, learning_rate_schedule=[{**halve, "every": "batch"}]) == [
@@ -49,7 +49,7 @@ def test_a_schedule_can_be_stepped_every_batch() -> None:
     assert rates(2, 2, learning_rate_schedule=[halve]) == [1, 1, 0.5, 0.5]
 
 
-def test_a_plateau_can_be_of_any_metric() -> None:
+def test_a_plateau_can_be_that_of_any_metric() -> None:
     """ReduceLROnPlateau with mode max and metric accuracy reacts to accuracy."""
     plateau = {
         "class": "torch.optim.lr_scheduler.ReduceLROnPlateau",
@@ -66,9 +66,7 @@ def test_a_plateau_can_be_of_any_metric() -> None:
     assert found == [1.0, 1.0, 0.5]
 
 
-def test_the_schedules_act_together_every_epoch(
-    digits: Path, small: dict[str, Any], tmp_path: Path
-) -> None:
+def test_schedules_act_together(digits: Path, small: dict[str, Any], tmp_path: Path) -> None:
     """Two schedules multiply; ReduceLROnPlateau reacts to the evaluation loss."""
     exponential = {
         "name": "a",

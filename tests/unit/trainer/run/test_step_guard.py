@@ -1,4 +1,4 @@
-"""Numbers that are not finite: the step is skipped, and in the end the run."""
+"""Steps that are not finite are skipped; too many of them end the run."""
 
 import time
 from pathlib import Path
@@ -69,10 +69,10 @@ def test_too_many_bad_batches_in_a_row_end_the_run(
     assert load_checkpoint(tmp_path / "checkpoints" / "epoch-00001.pt").epoch == 1
 
 
-def test_a_rate_that_is_far_too_high_ends_in_our_error(
+def test_a_learning_rate_that_is_far_too_high_is_a_clear_error(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Weights that overflow are no reason to write a broken model."""
+    """When weights overflow, the run ends with an error and no broken model is written."""
     params = {**small, "learning_rate": 1e30, "num_epochs": 20}
     with pytest.raises(DivergedError, match="try a lower learning_rate"):
         fit(params, digits, tmp_path)

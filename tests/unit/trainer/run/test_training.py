@@ -21,7 +21,7 @@ from trainer import (
 
 
 def test_fit_learns_the_digits(digits: Path, small: dict[str, Any], tmp_path: Path) -> None:
-    """A few epochs on 200 digits are enough to know most of 100 others."""
+    """After some epochs on 200 digits the net knows most of 100 others."""
     diary = Diary()
     result = fit({**small, "num_epochs": 8}, digits, tmp_path, observers=[diary])
     assert (result.status, result.epoch, result.num_epochs) == ("finished", 8, 8)
@@ -38,7 +38,7 @@ def test_fit_learns_the_digits(digits: Path, small: dict[str, Any], tmp_path: Pa
 def test_the_same_seed_gives_the_same_weights(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Two runs of one seed end in the same weights, bit for bit; another seed does not."""
+    """Two runs with the same seed end with the same weights, bit for bit; another seed does not."""
     seeds = {"a": 17, "b": 17, "c": 18}
     weights = {}
     for name, seed in seeds.items():
@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_weights(
 def test_evaluation_and_saving_keep_their_frequencies(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Every so many epochs and after the last: evaluated by eval_freq, saved by save_freq."""
+    """`eval_freq` and `save_freq` count epochs; the last epoch is always evaluated and saved."""
     diary = Diary()
     params = {**small, "num_epochs": 5, "eval_freq": 3, "save_freq": 2}
     result = fit(params, digits, tmp_path, observers=[diary])
@@ -67,7 +67,7 @@ def test_evaluation_and_saving_keep_their_frequencies(
 def test_wrong_params_and_bad_data_are_found_before_anything_is_written(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Errors come first: no log folder is made for a run that cannot start."""
+    """No log folder is made for a run that cannot start."""
     with pytest.raises(ParamsError):
         fit({**small, "batch_size": 0}, digits, tmp_path / "logs")
     with pytest.raises(DataError):

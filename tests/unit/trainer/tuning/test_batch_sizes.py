@@ -1,4 +1,4 @@
-"""The batch-size finder: it stays inside its budget, and what it suggests."""
+"""The batch-size finder: it stays within its budget, and suggests the smallest fast size."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ MB = 10**6
 
 
 def test_a_small_budget_is_never_exceeded(digits: Path, small: dict[str, Any]) -> None:
-    """Sizes double up to the last that fits: the next would go beyond the budget."""
+    """Sizes double up to the last that fits; the next would exceed the budget."""
     wide = {"class": "torch.nn.Conv2d", "kwargs": {"in_channels": 1, "out_channels": 64}}
     wide["kwargs"] |= {"kernel_size": 3, "padding": 1}
     params = {**small, "net_arch": [wide, {"class": "torch.nn.ELU"}], "precision": "float32"}
@@ -32,7 +32,7 @@ def test_a_small_budget_is_never_exceeded(digits: Path, small: dict[str, Any]) -
 
 
 def test_a_budget_in_gb_holds_to_the_byte(digits: Path, small: dict[str, Any]) -> None:
-    """It is rounded: cut off, this one would be a byte less."""
+    """The budget is rounded; cut off, this one would be a byte less."""
     found = find_batch_size(small, digits, memory_gb=8.000000011, first=4, largest=4)
     assert found.budget_bytes == 8_000_000_011
 
@@ -40,7 +40,7 @@ def test_a_budget_in_gb_holds_to_the_byte(digits: Path, small: dict[str, Any]) -
 def test_the_suggestion_is_the_smallest_of_the_fast_ones(
     digits: Path, small: dict[str, Any]
 ) -> None:
-    """It is within 5 % of the fastest; the sizes end where there are too few images for one."""
+    """It is within 5 % of the fastest; the sizes end when there are too few images."""
     found = find_batch_size(small, digits)
     assert [one.batch_size for one in found.measured] == [16, 32, 64, 128]
     assert (found.ended, found.largest) == ("images", 128)
@@ -50,8 +50,8 @@ def test_the_suggestion_is_the_smallest_of_the_fast_ones(
     assert find_batch_size(small, digits, first=10, largest=10).ended == "largest"
 
 
-def test_what_would_not_fit_is_never_tried() -> None:
-    """The next size's memory is predicted from the last one's growth, and not by failing."""
+def test_a_size_that_would_not_fit_is_never_tried() -> None:
+    """The memory of the next size is predicted from the last one's growth."""
     tried = []
 
     def measure(size: int) -> SizeMeasurement:
@@ -65,8 +65,8 @@ def test_what_would_not_fit_is_never_tried() -> None:
     assert search.refused_bytes == search.predict(128)
 
 
-def test_what_takes_more_than_was_predicted_is_told_as_measured() -> None:
-    """A size that goes beyond the budget against the prediction ends the search, with its peak."""
+def test_a_size_that_takes_more_than_predicted_is_reported_as_measured() -> None:
+    """A size that exceeds the budget against the prediction ends the search, with its peak."""
 
     def measure(size: int) -> SizeMeasurement:
         return SizeMeasurement(size, 1.0, 100 * MB, (450 if size == 8 else 110) * MB)
@@ -79,7 +79,7 @@ def test_what_takes_more_than_was_predicted_is_told_as_measured() -> None:
 
 
 def test_a_gpu_that_is_full_ends_the_search() -> None:
-    """Where memory can be refused, a size that is refused is one that does not fit."""
+    """A size for which the GPU has no memory is one that does not fit."""
 
     def measure(size: int) -> SizeMeasurement:
         if size > 8:
@@ -91,8 +91,8 @@ def test_a_gpu_that_is_full_ends_the_search() -> None:
     assert [one.batch_size for one in search.measured] == [4, 8]
 
 
-def test_a_budget_that_is_too_small_is_said_to_be(digits: Path, small: dict[str, Any]) -> None:
-    """The error names the size, the budget and what is taken already."""
+def test_a_budget_that_is_too_small_is_named(digits: Path, small: dict[str, Any]) -> None:
+    """The error names the size, the budget and the memory in use."""
     with pytest.raises(
         TrainerError, match=r"size of 16 does not fit into 0.10 GB; the process uses"
     ):
@@ -112,21 +112,21 @@ def test_a_budget_that_is_too_small_is_said_to_be(digits: Path, small: dict[str,
 def test_a_wrong_search_is_refused(
     digits: Path, small: dict[str, Any], asked: dict[str, Any], text: str
 ) -> None:
-    """Sizes or a budget that are none are found before anything is read."""
+    """Impossible sizes and budgets are found before anything is read."""
     with pytest.raises(ParamsError, match=text):
         find_batch_size(small, digits / "nowhere", **asked)
 
 
 def test_each_part_of_a_batch_has_two_images(digits: Path, small: dict[str, Any]) -> None:
-    """BatchNorm needs two: with gradient accumulation the smallest size is two a part."""
+    """BatchNorm needs two, so with gradient accumulation the smallest size is two per part."""
     params = {**small, "gradient_accumulation": 8}
     assert find_batch_size(params, digits, largest=32).largest == 32
     with pytest.raises(ParamsError, match="gradient_accumulation = 16"):
         find_batch_size(params, digits, first=8)
 
 
-def test_the_memory_tells_a_peak_and_forgets_it() -> None:
-    """What was taken for a moment counts until the restart, and is given back then."""
+def test_the_gauge_measures_a_peak_and_forgets_it() -> None:
+    """Memory that was used for a moment counts until the restart, which frees it."""
     memory = HostMemory()
     memory.restart()
     before = memory.used()
@@ -153,7 +153,7 @@ def test_the_memory_tells_a_peak_and_forgets_it() -> None:
 def test_the_limit_of_a_container_counts(
     tmp_path: Path, line: str, folder: str, names: tuple[str, str, str]
 ) -> None:
-    """Of either version of cgroups: the limit less what is taken, cached files not counted."""
+    """For both versions of cgroups: the limit minus what is used, without cached files."""
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "cgroup").write_text(f"9:cpu:/\n{line}\n")
     group = tmp_path / "mount" / folder

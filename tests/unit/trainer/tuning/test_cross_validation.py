@@ -1,4 +1,4 @@
-"""Cross-validation: what each fold trains and tests on, what is told of it, and how it goes on."""
+"""Cross-validation: the images of each fold, the results, and resuming."""
 
 import json
 from collections import Counter
@@ -28,7 +28,7 @@ from worker.testing.digits import write_digits
 def test_each_image_is_tested_on_once_and_never_trained_on_there(
     digits: Path, small: dict[str, Any]
 ) -> None:
-    """The folds are stratified, as large as each other, and drawn by the seed."""
+    """The folds are stratified, equally large, and drawn by the seed."""
     split = open_split(Params.validate_all(small), "train", digits)
     pairs = folds(split, 3, seed=17)
     tested = [file for _, test in pairs for file in test.files]
@@ -47,10 +47,10 @@ def test_each_image_is_tested_on_once_and_never_trained_on_there(
     assert [test.files for _, test in folds(split, 3, 18)] != [test.files for _, test in pairs]
 
 
-def test_every_fold_is_a_new_model_and_the_file_has_the_figures(
+def test_every_fold_is_a_new_model_and_the_file_has_the_results(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """A run a fold, each from the same start; mean and deviation are those of the folds."""
+    """One run per fold, each from the same start; mean and deviation are those of the folds."""
     diary = Diary()
     result = cross_validate(small, digits, tmp_path, 3, observers=[diary])
     assert (result.status, [fold.number for fold in result.folds]) == ("finished", [1, 2, 3])
@@ -74,7 +74,7 @@ def test_every_fold_is_a_new_model_and_the_file_has_the_figures(
 
 
 def test_the_test_folder_is_not_needed(small: dict[str, Any], tmp_path: Path) -> None:
-    """Only the training images are used, also where some would be held out of them."""
+    """Only the training images are used, also with a `validation_split`."""
     write_digits(tmp_path / "data", 100, 10)
     (tmp_path / "data" / "test").rename(tmp_path / "elsewhere")
     params = {**small, "num_epochs": 1, "validation_split": 0.5}
@@ -82,10 +82,10 @@ def test_the_test_folder_is_not_needed(small: dict[str, Any], tmp_path: Path) ->
     assert [fold.images for fold in result.folds] == [50, 50]
 
 
-def test_a_stopped_cross_validation_goes_on_with_what_is_not_done(
+def test_a_stopped_cross_validation_resumes_with_the_folds_that_are_not_done(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Stopped in the second fold and resumed: the same figures, and the first is not done again."""
+    """Stopped in the second fold and resumed: the same results, and the first is not repeated."""
     whole, first, second = Diary(), Diary(), Diary()
     expected = cross_validate(small, digits, tmp_path / "whole", 3, observers=[whole])
     stopped = cross_validate(
@@ -102,10 +102,10 @@ def test_a_stopped_cross_validation_goes_on_with_what_is_not_done(
     assert again == expected
 
 
-def test_what_is_resumed_has_the_same_folds(
+def test_resuming_with_other_folds_is_refused(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """With other folds or another seed some images would be tested on twice: it is refused."""
+    """With other folds or another seed some images would be tested on twice."""
     cross_validate({**small, "num_epochs": 1}, digits, tmp_path, 2)
     with pytest.raises(CheckpointError, match="has folds=2, but now it is 3"):
         cross_validate(small, digits, tmp_path, 3, resume=True)
@@ -119,7 +119,7 @@ def test_what_is_resumed_has_the_same_folds(
 def test_a_new_cross_validation_resumes_nothing_of_an_earlier_one(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Stopped in its first fold and resumed, it trains the second one anew."""
+    """When stopped in its first fold and resumed, it trains the second one anew."""
     params = {**small, "num_epochs": 1}
     cross_validate(params, digits, tmp_path, 2)
     cross_validate(params, digits, tmp_path, 2, should_stop=lambda: True)
@@ -132,7 +132,7 @@ def test_a_new_cross_validation_resumes_nothing_of_an_earlier_one(
 def test_a_class_with_too_few_images_is_named(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """It could not be in every fold; one fold alone is none."""
+    """It could not be in every fold; and a single fold is refused."""
     with pytest.raises(DataError, match=r"class 0 has \d+ images, fewer than 40 folds"):
         cross_validate(small, digits, tmp_path, 40)
     with pytest.raises(ParamsError, match="folds: 1 are too few"):

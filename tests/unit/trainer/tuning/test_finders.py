@@ -1,4 +1,4 @@
-"""The finders: what they suggest for learning rate and batch size, and when they refuse to."""
+"""The learning-rate finder: its suggestion, and when it refuses to make one."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ from trainer.tuning.learning_rate import curve_page
 def test_the_suggested_learning_rate_learns_and_far_lower_ones_do_not(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Trained at the suggestion, the net knows most digits; at a thousandth, few."""
+    """Trained at the suggestion, the net knows most digits; at a thousandth of it, few."""
     found = find_learning_rate({**small, "learning_rate": 5.0}, digits)
     assert found == find_learning_rate(small, digits)  # the learning_rate of the params is not used
     accuracies = [
@@ -33,7 +33,7 @@ def test_the_suggested_learning_rate_learns_and_far_lower_ones_do_not(
 def test_the_rates_grow_exponentially_until_the_loss_diverges(
     digits: Path, small: dict[str, Any]
 ) -> None:
-    """One rate a step, from the lowest on; the end is at 4 times the best smoothed loss."""
+    """One rate per step, from the lowest on; it ends at 4 times the best smoothed loss."""
     found = find_learning_rate(small, digits, lowest=1e-4, highest=1e3, steps=60)
     ratios = [after / before for before, after in itertools.pairwise(found.rates)]
     assert ratios == pytest.approx([(1e7) ** (1 / 59)] * len(ratios))
@@ -45,7 +45,7 @@ def test_the_rates_grow_exponentially_until_the_loss_diverges(
 
 
 def test_the_loss_falls_fastest_at_the_suggestion(digits: Path, small: dict[str, Any]) -> None:
-    """No other rate has a steeper fall of the smoothed loss, but for the first and last few."""
+    """The smoothed loss falls faster at no other rate, apart from the first and last few."""
     found = find_learning_rate(small, digits)
     at = min(range(len(found.rates)), key=lambda one: abs(found.rates[one] - found.suggestion))
     falls = {
@@ -58,7 +58,7 @@ def test_the_loss_falls_fastest_at_the_suggestion(digits: Path, small: dict[str,
 def test_the_first_steps_are_those_of_a_training(
     digits: Path, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Same net, batches, transforms, precision and steps as `fit` has, so the same losses."""
+    """Net, batches, transforms, precision and steps are those of `fit`, so the losses are too."""
     params = {**small, "flip_images": True, "mixup_alpha": 0.3, "label_smoothing": 0.1}
     params |= {"learning_rate_schedule": [], "precision": "bfloat16", "num_epochs": 1}
     params |= {"learning_rate": 1e-6}
@@ -69,15 +69,15 @@ def test_the_first_steps_are_those_of_a_training(
     assert found.losses[:5] == pytest.approx(expected[:5], abs=1e-4)
 
 
-def test_a_net_that_cannot_learn_is_said_to(digits: Path, small: dict[str, Any]) -> None:
-    """Nothing is suggested from a curve that never falls: the error names rates and losses."""
+def test_a_net_that_cannot_learn_is_an_error(digits: Path, small: dict[str, Any]) -> None:
+    """From a curve that never falls nothing is suggested; the error names rates and losses."""
     deaf = {"class": "torch.nn.Dropout", "kwargs": {"p": 1.0}}
     with pytest.raises(TrainerError, match="the loss did not fall at any learning rate"):
         find_learning_rate({**small, "net_arch": [deaf]}, digits)
 
 
-def test_a_loss_that_diverges_at_once_is_said_to(digits: Path, small: dict[str, Any]) -> None:
-    """Too few points to see a slope: the error names how many there were and the remedy."""
+def test_a_loss_that_diverges_at_once_is_an_error(digits: Path, small: dict[str, Any]) -> None:
+    """With too few points to see a slope, the error names their number and the remedy."""
     with pytest.raises(
         TrainerError, match=r"diverged after \d+ steps at a learning rate of .*lower"
     ):
@@ -95,7 +95,7 @@ def test_a_loss_that_diverges_at_once_is_said_to(digits: Path, small: dict[str, 
 def test_a_wrong_range_is_refused(
     digits: Path, small: dict[str, Any], chosen: dict[str, Any], text: str
 ) -> None:
-    """A range that is none, or too few steps, is found before anything is read."""
+    """An impossible range or too few steps are found before anything is read."""
     with pytest.raises(ParamsError, match=text):
         find_learning_rate(small, digits / "nowhere", **chosen)
     with pytest.raises(DataError):
@@ -103,7 +103,7 @@ def test_a_wrong_range_is_refused(
 
 
 def test_the_chart_has_the_curve_and_the_suggestion(digits: Path, small: dict[str, Any]) -> None:
-    """The page holds both lines and, as a dot, the suggestion."""
+    """The page has both lines and, as a dot, the suggestion."""
     found = find_learning_rate(small, digits)
     page = curve_page(found)
     assert page.startswith("<!DOCTYPE html>")
