@@ -200,6 +200,18 @@ def test_help_teaches_and_is_quick(trainer: Run) -> None:
     assert "143 stopped by SIGTERM and saved" in shown
 
 
+def test_the_help_needs_no_heavy_library(environment: dict[str, str]) -> None:
+    """The command line imports torch and others only when a command runs."""
+    program = (
+        "import sys, trainer.cli\n"
+        "heavy = {'cv2', 'numpy', 'pandas', 'pydantic', 'torch', 'torchvision'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(
     digits: Path, tmp_path: Path, environment: dict[str, str], trainer: Run, number: signal.Signals

@@ -55,7 +55,7 @@ def test_a_small_gzip_file_that_holds_far_more_than_it_says_is_not_unpacked(tmp_
 def test_an_epoch_whose_every_step_was_skipped_has_no_loss(
     tmp_path: Path, small: dict[str, Any]
 ) -> None:
-    """With fewer bad steps than `most_bad_steps` in an epoch, its loss is NaN and the run goes on."""
+    """With fewer bad steps than `most_bad_steps` in an epoch, its loss is NaN; the run goes on."""
     for kind in ("train", "test"):
         write(tmp_path / kind, ["0", "1"] * 8)
     diary = Diary()

@@ -130,11 +130,12 @@ def test_the_gauge_measures_a_peak_and_forgets_it() -> None:
     memory = HostMemory()
     memory.restart()
     before = memory.used()
-    taken = torch.ones(50 * MB, dtype=torch.uint8)
-    assert memory.peak() - before > 45 * MB
+    # large: Linux counts resident pages per processor, which is some megabytes off on many
+    taken = torch.ones(200 * MB, dtype=torch.uint8)
+    assert memory.peak() - before > 180 * MB
     del taken
     memory.restart()
-    assert memory.peak() - before < 10 * MB
+    assert memory.peak() - before < 20 * MB
     assert memory.available() > 0
 
 
