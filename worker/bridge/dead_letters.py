@@ -17,7 +17,7 @@ __all__ = ["MAX_MESSAGE_BYTES", "DeadLetter", "DeadLetters", "KeptAs"]
 
 CLOSE_S = 1.0
 MAX_MESSAGE_BYTES = 100_000_000
-"""More than any message has, so that the broker decides what is too large."""
+"""Larger than any message, so that the broker decides which messages are too large."""
 
 
 class KeptAs(Enum):

@@ -80,7 +80,7 @@ class KafkaToPubSub:
         self._commit_at = self._lag_at = 0.0
 
     def run(self, stopping: threading.Event) -> None:
-        """Mirror until `stopping` is set, then finish what is under way and commit."""
+        """Mirror until `stopping` is set, then finish the messages under way and commit."""
         self._source.open(on_revoke=self._drain, on_outage=self.stats.record_failure)
         try:
             while not stopping.is_set():
@@ -93,7 +93,7 @@ class KafkaToPubSub:
             self._dead_letters.close()
 
     def _turn(self) -> None:
-        """Send, take the answers, and do what is due."""
+        """Send, take the answers, and commit and measure the lag now and then."""
         self._lanes.pump()
         while not self._answers.empty():
             self._settle(*self._answers.get())
@@ -110,7 +110,7 @@ class KafkaToPubSub:
             self.stats.lag = self._source.lag()
 
     def _drain(self) -> None:
-        """Finish what is under way, until the drain time is over."""
+        """Finish the messages under way, until the drain time is over."""
         # a revocation while the consumer closes drains too, and gets no time of its own
         deadline = self._stop_at or time.monotonic() + self._pace.drain_s
         self._turn()
@@ -121,7 +121,7 @@ class KafkaToPubSub:
     # reading
 
     def _take(self) -> None:
-        """Put the next records from Kafka into lanes, or wait where there is no room for more."""
+        """Put the next records from Kafka into lanes, or wait when there is no room for more."""
         pace, room = self._pace, self._room()
         if room <= 0:
             self._source.wait(pace.busy_poll_s)

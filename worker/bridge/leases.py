@@ -13,10 +13,11 @@ class Leases:
         """Begin without messages.
 
         Args:
-            lease_s: Seconds that a lease lasts; it is extended when a third of it has passed.
+            lease_s: Seconds that a lease lasts. It is extended when a fifth of it has passed: then
+                several extensions in a row may fail.
         """
-        self._extend_after_s = lease_s / 3
-        self._check_every_s = lease_s / 30
+        self._extend_after_s = lease_s / 5
+        self._check_every_s = lease_s / 20
         self._since: dict[str, float] = {}
         self._check_at = 0.0
 

@@ -25,7 +25,7 @@ class Pace:
     stalled_s: float = 300.0
     """A route that has work and finishes none of it for this time ends the worker."""
     drain_s: float = 8.0
-    """Time to finish what is under way when the route stops."""
+    """Time to finish the messages under way when the route stops."""
 
     def backoff(self) -> Backoff:
         """Return a back-off for one thing that is tried again."""

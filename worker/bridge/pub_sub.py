@@ -58,7 +58,7 @@ class PubSub:
             timeout_s: Seconds within which Pub/Sub has to answer a request that carries no batch.
 
         Raises:
-            BridgeError: there are no credentials, or the file does not hold a service account.
+            BridgeError: no credentials are found, or the file does not hold a service account.
         """
         self._channel = open_channel(credentials_file)
         self._timeout_s = timeout_s

@@ -77,7 +77,7 @@ class PubSubToKafka:
         self._stop_at: float | None = None
 
     def run(self, stopping: threading.Event) -> None:
-        """Mirror until `stopping` is set, then finish and acknowledge what is under way."""
+        """Mirror until `stopping` is set, then finish and acknowledge the messages under way."""
         self._pull.start()
         try:
             while not self._is_finished(stopping):

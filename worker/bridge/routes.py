@@ -1,4 +1,4 @@
-"""Routes: what is mirrored where, each one way; routes that make a loop are refused."""
+"""Routes: each mirrors one topic to another, one way; routes that make a loop are refused."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple, Self

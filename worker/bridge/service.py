@@ -154,7 +154,7 @@ class Bridge(mode.Service):
             logger.info("bridge route=%s started", name)
 
     async def on_stop(self) -> None:
-        """Finish and commit what is under way, in less than 15 seconds."""
+        """Finish and commit the messages under way, in less than 15 seconds."""
         self._stopping.set()
         for thread in self._threads:
             await asyncio.to_thread(thread.join, STOP_S)

@@ -22,7 +22,7 @@ __all__ = ["Outgoing", "Publisher", "Refusals"]
 
 LINGER_MS = 1
 MAX_MESSAGE_BYTES = 1_000_000_000
-"""The highest limit that the client allows, so that the broker decides what is too large."""
+"""The highest limit of the client, so that the broker decides which messages are too large."""
 POLL_S = 0.1
 FLUSH_S = 5.0
 

@@ -1,4 +1,4 @@
-"""A Kafka that takes no more for a while: the bridge waits, loses nothing, and goes on by itself.
+"""A Kafka whose disk is full for a while: the bridge waits, loses nothing, and goes on by itself.
 
 Pub/Sub is the fake, which tells what was acknowledged.
 """
@@ -27,7 +27,7 @@ from worker.testing.topics import create_topic
 
 SMALL, LARGE = "24m", "200m"
 SOON_BACK = ["broker.session.timeout.ms=2000", "broker.heartbeat.interval.ms=500"]
-"""A Kafka that has died is let in again when its last session is over: 9 s by default."""
+"""A Kafka that has died may join again when its last session is over: 9 s by default."""
 MOST_OUTSTANDING = 20_000
 MESSAGES_OF_A_RESPONSE = 1000
 

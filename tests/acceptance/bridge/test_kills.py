@@ -28,7 +28,7 @@ leases, of 30 s, of what they had taken."""
 
 @pytest.mark.timeout(180 + 30 * KILLS)
 def test_kill_9_under_load_loses_nothing_either_way(sides: Sides, tmp_path: Path) -> None:
-    """Killed again and again while messages come both ways, every id arrives on both sides."""
+    """After several kills while messages go both ways, every id has arrived on both sides."""
     first, last = sides.kafka_topic(), sides.kafka_topic()
     out, into = sides.pub_sub_topic(), sides.pub_sub_topic()
     seen_out, feeds_in = sides.subscription(out), sides.subscription(into)
@@ -64,7 +64,7 @@ def test_kill_9_under_load_loses_nothing_either_way(sides: Sides, tmp_path: Path
 
 
 class Load:
-    """Messages sent from a thread, a chunk at a time, for as long as it is entered; then the rest.
+    """Messages sent by a thread, a chunk at a time while it is entered, then all the rest at once.
 
     The kills set the pace: what is left when they are over is sent at once.
     """

@@ -1,4 +1,4 @@
-"""What one side will never take, between a real Kafka and Google's emulator."""
+"""Messages that one side will never accept, between a real Kafka and Google's emulator."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_record_that_kafka_refuses_is_dead_lettered_alone(sides: Sides) 
 
 
 async def test_what_even_the_dead_letters_have_no_room_for_stays_in_pub_sub(sides: Sides) -> None:
-    """It is not acknowledged; a dead letter without its value tells of it, and the rest arrive."""
+    """It is not acknowledged, a dead letter without its value reports it, and the rest arrive."""
     narrow, letters, topic = narrow_topic(sides), narrow_topic(sides), sides.pub_sub_topic()
     route = Route(kafka_topic=narrow, pub_sub_subscription=sides.subscription(topic))
     messages = [PubsubMessage(data=data) for data in (b"before", LARGE, b"after")]

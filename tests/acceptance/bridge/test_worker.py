@@ -1,4 +1,4 @@
-"""The default routes: what the published Pub/Sub keys alone make of a worker."""
+"""The default routes, made by the published Pub/Sub keys alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The streaming functions on a real Kafka that makes up no topics."""
+"""The streaming functions on a real Kafka that does not create topics by itself."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class TestOnARealKafka(KafkaContract):
 
 
 class TestMissingTopics(MissingTopics):
-    """Consuming from a topic that is not there."""
+    """Consuming from a missing topic."""
 
     @pytest.mark.parametrize("library", CLIENTS)
     def test_publishing_says_how_to_create_it(self, clients: Clients, library: str) -> None:
-        """A topic that does not exist is an error with its name and the command that makes it."""
+        """A missing topic is an error with its name and the command that creates it."""
         quick = {"max_block_ms": 2000} if library == "kafka-python" else {}
         producer = clients.producer(library, **quick)
         with pytest.raises(

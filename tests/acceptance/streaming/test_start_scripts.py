@@ -1,4 +1,4 @@
-"""The scripts that start real brokers do so, keep what they should, and say what they lack."""
+"""The scripts start real brokers, keep their messages, and say what is missing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def first_value(bootstrap: str, topic: str, group: str = "first") -> bytes | Non
 
 
 def test_kafka_keeps_its_messages_through_a_kill_and_a_stop(tmp_path: Path) -> None:
-    """A confirmed message is there again, at the same address, after kill -9 and after SIGTERM."""
+    """A confirmed message survives kill -9 and SIGTERM, at the same address."""
     with RealKafka(tmp_path) as kafka:
         create_topic(kafka.bootstrap, "images")
         producer = Producer({"bootstrap.servers": kafka.bootstrap})
@@ -68,7 +68,7 @@ def test_pubsub_runs_on_a_free_port_of_the_loopback_interface(tmp_path: Path) ->
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_taken_port_is_named_with_the_remedy(script: str, tmp_path: Path) -> None:
-    """A port on which something listens already ends the script with what to do."""
+    """A port that is in use ends the script with a remedy."""
     data = ["--data", str(tmp_path)] if script == "start_kafka.sh" else []
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -80,7 +80,7 @@ def test_a_taken_port_is_named_with_the_remedy(script: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_missing_java_is_named_with_what_to_install(script: str, tmp_path: Path) -> None:
-    """Without Java 17 the script says which package brings it, and that it cannot serve."""
+    """Without Java 17 the script names the package that brings it, and ends."""
     done = run(script, JAVA_HOME=str(tmp_path))
     assert done.returncode == 69
     assert "needs Java 17" in done.stderr

@@ -71,7 +71,7 @@ class BridgeContract:
         assert message.attributes["darkroom.message_id"] == name
 
     async def test_a_graceful_stop_leaves_nothing_and_repeats_nothing(self, sides: Sides) -> None:
-        """Stopped under load and started again, each message is on the other side exactly once."""
+        """After a stop under load and a new start, each message has arrived exactly once."""
         first, last = sides.kafka_topic(), sides.kafka_topic()
         topic = sides.pub_sub_topic()
         subscription = sides.subscription(topic)
@@ -91,12 +91,12 @@ class BridgeContract:
         assert sorted(one.value() for one in came) == values
 
     async def test_order_by_key_is_kept(self, sides: Sides) -> None:
-        """With the key as the ordering key, each key's messages arrive in their order."""
+        """With the key as the ordering key, the messages of each key arrive in order."""
         first, topic = sides.kafka_topic(), sides.pub_sub_topic()
         subscription = sides.subscription(topic)
         for number in range(600):
-            sides._producer.produce(first, b"%d" % number, key=b"key-%d" % (number % 7))
-        sides._producer.flush(30.0)
+            sides.produce(first, b"%d" % number, key=b"key-%d" % (number % 7))
+        sides.flush()
         async with sides.mirroring(Route(kafka_topic=first, pub_sub_topic=topic, ordering="key")):
             came = await asyncio.to_thread(sides.read_pub_sub, subscription, 600)
         for key in range(7):
@@ -105,7 +105,7 @@ class BridgeContract:
             assert len(numbers) >= 85
 
     async def test_a_missing_topic_is_named(self, sides: Sides) -> None:
-        """An end that does not exist stops the start with its name and how to create it."""
+        """A missing end stops the start; the error names it and says how to create it."""
         topic = sides.kafka_topic()
         with pytest.raises(BridgeError, match=r"topics/missing does not exist; create it \(gcloud"):
             await sides.bridge(Route(kafka_topic=topic, pub_sub_topic="missing")).start()
@@ -116,7 +116,7 @@ class BridgeContract:
             await sides.bridge(Route(kafka_topic="missing", pub_sub_topic=found)).start()
 
     async def test_missing_ends_are_created_when_that_is_asked_for(self, sides: Sides) -> None:
-        """With create = true both ends in Pub/Sub are made at the start."""
+        """With create = true the start creates topic and subscription in Pub/Sub."""
         first, last = sides.kafka_topic(), sides.kafka_topic()
         topic, subscription = f"new-{first}", f"new-sub-{first}"
         async with sides.mirroring(
@@ -143,7 +143,7 @@ class BridgeContract:
             ).start()
 
     async def test_a_circle_of_two_bridges_ends_after_one_round(self, sides: Sides) -> None:
-        """What two bridges mirror to each other goes to each place once."""
+        """A message that two bridges mirror to each other reaches each place once."""
         images, topic = sides.kafka_topic(), sides.pub_sub_topic()
         subscription, other = sides.subscription(topic), sides.subscription(topic)
         there = Route(kafka_topic=images, pub_sub_topic=topic)
@@ -156,7 +156,7 @@ class BridgeContract:
         assert len(messages) == 1
 
     async def test_a_route_filters_by_header(self, sides: Sides) -> None:
-        """Only messages with the headers of `where` are mirrored; the others hold up nothing."""
+        """Only messages with the headers of `where` are mirrored; the others hold up no message."""
         first, topic = sides.kafka_topic(), sides.pub_sub_topic()
         subscription = sides.subscription(topic)
         sides.send(first, [b"no"])

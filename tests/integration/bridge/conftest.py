@@ -1,4 +1,4 @@
-"""The embedded Kafka and the fake Pub/Sub for the bridge, new ones for each test."""
+"""The embedded Kafka and the fake Pub/Sub for the bridge, anew for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands on both sides of a bridge in the tests, and the bridge between them."""
+"""Both sides of a bridge in the tests, and the bridge between them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from worker.kafka.connection import Connection
 
 PROJECT = "my-project"
 OUTAGE_S = float(os.environ.get("DARKROOM_TEST_OUTAGE_S", "3"))
-"""How long a side is away; 60 in the long form."""
+"""Seconds of an outage; 60 in the long form."""
 YESTERDAY_MS = int(time.time() * 1000) - 86_400_000
-"""Kafka refuses what is of the future, and deletes what is a week old."""
+"""Kafka refuses messages from the future, and deletes those that are a week old."""
 PubsubMessage = types.PubsubMessage.pb()
 
 
 class Sides:
-    """One Kafka, one Pub/Sub, with topics made up for one test."""
+    """One Kafka and one Pub/Sub, with new topics for each test."""
 
     def __init__(self, bootstrap: str, host: str, create: Callable[[str], None]) -> None:
         self.bootstrap = bootstrap
@@ -90,16 +90,24 @@ class Sides:
     def send(self, topic: str, values: Sequence[bytes | None], **kwargs: Any) -> None:
         """Send values to Kafka and wait for the broker."""
         for value in values:
-            while True:
-                try:
-                    self._producer.produce(topic, value, **kwargs)
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
+            self.produce(topic, value, **kwargs)
+        self.flush()
+
+    def produce(self, topic: str, value: bytes | None, **kwargs: Any) -> None:
+        """Put one message into the producer's queue; `flush` waits for the broker."""
+        while True:
+            try:
+                self._producer.produce(topic, value, **kwargs)
+            except BufferError:
+                self._producer.poll(0.1)
+            else:
+                return
+
+    def flush(self) -> None:
         assert self._producer.flush(60.0) == 0
 
     def publish(self, topic: str, messages: Sequence[Any]) -> list[str]:
-        """Publish to Pub/Sub, 1,000 messages a request."""
+        """Publish to Pub/Sub, 1,000 messages per request."""
         ids: list[str] = []
         for start in range(0, len(messages), 1000):
             request = types.PublishRequest.pb()(
@@ -112,7 +120,7 @@ class Sides:
     def read_pub_sub(
         self, subscription: str, enough: int, timeout_s: float = 30.0, extra_s: float = 0.0
     ) -> list[Any]:
-        """Pull until so many different data came, and a little longer; acknowledge all."""
+        """Pull until enough different messages have come, and a little longer; acknowledge all."""
         path = f"projects/{PROJECT}/subscriptions/{subscription}"
         stream = self._channel.stream_stream(
             "/google.pubsub.v1.Subscriber/StreamingPull",
@@ -147,7 +155,7 @@ class Sides:
         return messages
 
     def read_kafka(self, topic: str, enough: int, timeout_s: float = 30.0) -> list[Any]:
-        """Read a topic from its beginning until so many different values came."""
+        """Read a topic from its beginning until enough different values have come."""
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap,
@@ -194,7 +202,7 @@ class Sides:
 
 
 class Outward:
-    """A route from Kafka with a subscription to see what arrives."""
+    """A route from Kafka, with a subscription to its far end."""
 
     def __init__(self, sides: Sides, **options: object) -> None:
         self.kafka = sides.kafka_topic()

@@ -1,4 +1,4 @@
-"""A Kafka that answers and takes nothing for a while: it is waited for, and nothing is lost."""
+"""A Kafka that refuses all messages for a while: the bridge waits for it and loses nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.integration.bridge.mirrored import (
     numbered,
 )
 from worker.bridge.pace import Bounds, Pace
+from worker.bridge.service import WATCH_S
 from worker.embedded.kafka import ApiKey
 from worker.testing import EmbeddedKafka
 from worker.testing.fake_pubsub import FakePubSub
@@ -26,7 +27,7 @@ PACE = Pace(quiet_s=0.5)
 
 
 def refuse_writes(kafka: EmbeddedKafka) -> None:
-    """Answer as a broker does whose followers are away; a real one needs followers for that."""
+    """Answer like a broker whose followers are away; a real broker needs followers for that."""
     kafka.push_request_errors(ApiKey.PRODUCE, *[KafkaError.NOT_ENOUGH_REPLICAS] * ENOUGH)
 
 
@@ -47,7 +48,7 @@ def committed(sides: Sides, way: Outward) -> int:
 async def test_what_kafka_refuses_for_a_while_arrives_after_it(
     sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
 ) -> None:
-    """It is not acknowledged, 21,000 messages are held at most, and each arrives exactly once."""
+    """No message is acknowledged before, at most 21,000 are held, and each arrives exactly once."""
     way, values = Inward(sides), numbered(30_000)
     (state,) = fake.subscriptions.values()
     refuse_writes(kafka)
@@ -67,7 +68,7 @@ async def test_what_kafka_refuses_for_a_while_arrives_after_it(
 async def test_what_is_waited_for_is_logged_again_when_it_is_something_else(
     sides: Sides, kafka: EmbeddedKafka, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """First there is no answer, then a request fails: a line for each, and no line twice."""
+    """First there is no answer, then a request fails: each is one line in the log."""
     way = Inward(sides)
     refuse_writes(kafka)
     async with sides.mirroring(way.route, pace=PACE) as bridge:
@@ -75,7 +76,7 @@ async def test_what_is_waited_for_is_logged_again_when_it_is_something_else(
         await eventually("silence", lambda: "confirmed nothing" in caplog.text)
         bridge.stats[way.route.name].record_failure("DEADLINE_EXCEEDED")
         await eventually("failure", lambda: "DEADLINE_EXCEEDED" in caplog.text)
-        await asyncio.sleep(1.5)  # the watch looks once more
+        await asyncio.sleep(2 * WATCH_S)  # the bridge looks once more
         take_writes(kafka)
         await asyncio.to_thread(sides.read_kafka, way.kafka, 1)
     assert caplog.text.count(" waiting reason=") == 2
@@ -84,7 +85,7 @@ async def test_what_is_waited_for_is_logged_again_when_it_is_something_else(
 async def test_dead_letters_that_kafka_refuses_keep_the_offset(
     sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
 ) -> None:
-    """From Kafka: the neighbours arrive, nothing is committed past the letters, which are kept."""
+    """From Kafka: the neighbours arrive, and no offset is committed past letters not yet stored."""
     way, values = Outward(sides), numbered(100)
     bad = {values[10], values[50]}
     fake.faults.refuse = lambda message: message.data in bad
@@ -108,7 +109,7 @@ async def test_dead_letters_that_kafka_refuses_keep_the_offset(
 async def test_dead_letters_that_kafka_refuses_are_not_acknowledged(
     sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
 ) -> None:
-    """To Kafka: a message stays in Pub/Sub until its letter is kept."""
+    """To Kafka: a message stays in Pub/Sub until its dead letter is stored."""
     way = Inward(sides)
     (state,) = fake.subscriptions.values()
     kafka.push_request_errors(ApiKey.PRODUCE, *[KafkaError.MSG_SIZE_TOO_LARGE] * 2)

@@ -1,4 +1,4 @@
-"""A Pub/Sub that fails again and again, in every call: nothing is lost, and all goes on."""
+"""A Pub/Sub whose calls fail again and again: no message is lost, and the bridge goes on."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from worker.testing import EmbeddedKafka
 from worker.testing.fake_pubsub import FakePubSub
 
 SHORT_LEASES = Pace(lease_s=1)
-"""Leases of one second; each is extended when a third of it is over."""
+"""Leases of one second; each is extended when a fifth of it is over."""
 
 
 @pytest.mark.parametrize("ordering", ["none", "key"])
 async def test_storms_of_errors_lose_nothing(sides: Sides, fake: FakePubSub, ordering: str) -> None:
-    """With half of all requests failing, half of those after they were taken, all arrive."""
+    """When half of all requests fail, half of those after they were accepted, all arrive."""
     way = Outward(sides, ordering=ordering)
     values = numbered(3000)
     fake.faults.publish_error_rate = 0.5
@@ -42,7 +42,7 @@ async def test_storms_of_errors_lose_nothing(sides: Sides, fake: FakePubSub, ord
 async def test_a_storm_in_every_call_of_a_subscription_loses_nothing(
     sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
 ) -> None:
-    """Streams, acknowledgements and new deadlines fail, the next second ends a stream: all arrive.
+    """Streams, acknowledgements and new deadlines fail, and streams live a second: all arrive.
 
     Acknowledgements are slow, and so is Kafka. None is left over in the subscription.
     """
@@ -87,7 +87,7 @@ async def test_a_stream_that_is_cut_again_and_again_delivers(
 async def test_leases_are_extended_while_kafka_is_away(
     sides: Sides, kafka: EmbeddedKafka, fake: FakePubSub
 ) -> None:
-    """For three times a lease, with half of the new deadlines failing: none comes twice."""
+    """In an outage of three leases, with half of the new deadlines failing, none comes twice."""
     way, values = Inward(sides), numbered(2000)
     (state,) = fake.subscriptions.values()
     fake.faults.extend_error_rate = 0.5

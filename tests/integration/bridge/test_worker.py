@@ -1,4 +1,4 @@
-"""What keeps a worker with a bridge from starting is one message, and a non-zero exit code."""
+"""A worker whose bridge cannot start ends with one message and a non-zero exit code."""
 
 from __future__ import annotations
 

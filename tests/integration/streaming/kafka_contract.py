@@ -1,4 +1,4 @@
-"""What the streaming functions do on any Kafka; the tests of both tiers inherit it."""
+"""The claims about the streaming functions on any Kafka; the tests of both tiers inherit them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class KafkaContract:
     def test_a_payload_arrives_as_json(
         self, clients: Clients, topic: str, writer: str, reader: str
     ) -> None:
-        """What one library publishes arrives with either: `.value` are the payload's bytes."""
+        """Either library receives the messages of the other; `.value` is the payload's bytes."""
         publish_payload(clients.params, clients.producer(writer), PAYLOAD, topic)
         received: list[Any] = []
 
@@ -100,7 +100,7 @@ class KafkaContract:
     def test_the_broker_has_confirmed_when_publishing_returns(
         self, clients: Clients, topic: str, library: str
     ) -> None:
-        """The second message to a partition stands right behind the first."""
+        """The second message to a partition directly follows the first."""
         producer = clients.producer(library)
         first, second = (
             publish_payload(clients.params, producer, PAYLOAD, topic, partition=0) for _ in "12"
@@ -112,7 +112,7 @@ class KafkaContract:
     def test_further_arguments_go_to_the_client(
         self, clients: Clients, topic: str, library: str
     ) -> None:
-        """Key and headers given to publish_payload are the message's."""
+        """The message has the key and headers that publish_payload was given."""
         producer = clients.producer(library)
         headers = [("content-type", b"application/json")]
         publish_payload(clients.params, producer, PAYLOAD, topic, key=b"k", headers=headers)
@@ -146,7 +146,7 @@ class KafkaContract:
     def test_what_the_callback_raises_is_raised(
         self, clients: Clients, topic: str, library: str
     ) -> None:
-        """An error of the callback's ends the consuming and reaches the caller."""
+        """An error of the callback ends the consuming and reaches the caller."""
         publish_payload(clients.params, clients.producer(library), PAYLOAD, topic)
 
         def callback(message: Any) -> None:
@@ -176,7 +176,7 @@ class KafkaContract:
         assert sorted(received) == list(range(-1, 50))
 
     def test_kafka_python_s_own_settings_hold(self, clients: Clients, topic: str) -> None:
-        """A serializer of the producer's gets the dict; consumer_timeout_ms ends the consuming."""
+        """The producer's own serializer gets the dict; consumer_timeout_ms ends the consuming."""
         producer = clients.producer("kafka-python", value_serializer=Serializer())
         publish_payload(clients.params, producer, PAYLOAD, topic)
         received: list[bytes] = []
@@ -218,7 +218,7 @@ class KafkaContract:
 
 
 class MissingTopics:
-    """What happens with a topic that the broker does not have and does not make up."""
+    """A missing topic, on a broker that does not create topics by itself."""
 
     @pytest.fixture
     def clients(self, bootstrap: str) -> Iterator[Clients]:
@@ -228,7 +228,7 @@ class MissingTopics:
 
     @pytest.mark.parametrize("library", CLIENTS)
     def test_consuming_says_how_to_create_it(self, clients: Clients, library: str) -> None:
-        """A topic that does not exist is an error with its name and the command that makes it."""
+        """A missing topic is an error with its name and the command that creates it."""
         started = time.monotonic()
         with pytest.raises(
             StreamingError, match=r"'missing' does not exist on .*--create --topic missing"
@@ -238,7 +238,7 @@ class MissingTopics:
 
 
 class Serializer(kafka.serializer.Serializer):
-    """A user's own way to write payloads."""
+    """A user's own serializer."""
 
     def serialize(self, topic: str, headers: object, value: object) -> bytes:
         return b"own:" + orjson.dumps(value)

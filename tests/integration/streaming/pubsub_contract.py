@@ -1,4 +1,4 @@
-"""What the streaming functions do on any Pub/Sub, and what they rely on there."""
+"""The claims about the streaming functions on any Pub/Sub; the tests of both tiers inherit them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PubSubContract:
     def test_a_payload_arrives_as_json(
         self, clients: Any, names: tuple[str, str], params: dict[str, Any]
     ) -> None:
-        """What is published comes to the callback, with attributes, and stays away once acked."""
+        """A payload reaches the callback with its attributes, and comes no more once acked."""
         publisher, subscriber = clients
         message_id = publish_payload(params, publisher, PAYLOAD, names[0], colour="grey")
         received: list[Any] = []
@@ -82,7 +82,7 @@ class PubSubContract:
     def test_a_message_that_is_not_acked_comes_again(
         self, clients: Any, names: tuple[str, str], params: dict[str, Any]
     ) -> None:
-        """A nacked message is delivered a second time, as the same message."""
+        """A message that is not acked is delivered a second time, with the same id."""
         publisher, subscriber = clients
         publish_payload(params, publisher, PAYLOAD, names[0])
         ids: list[str] = []
@@ -98,7 +98,7 @@ class PubSubContract:
     def test_consuming_ends_after_the_timeout(
         self, clients: Any, names: tuple[str, str], params: dict[str, Any]
     ) -> None:
-        """With nothing to consume it returns when TIMEOUT seconds are over."""
+        """Without messages it returns after TIMEOUT seconds."""
         started = time.monotonic()
         consume_payload(params | {"TIMEOUT": 0.5}, names[1], print, clients[1])
         assert 0.5 <= time.monotonic() - started < 5.0
@@ -122,7 +122,7 @@ class PubSubContract:
     def test_what_the_callback_raises_is_raised(
         self, clients: Any, names: tuple[str, str], params: dict[str, Any]
     ) -> None:
-        """An error of the callback's ends the consuming and reaches the caller."""
+        """An error of the callback ends the consuming and reaches the caller."""
         publish_payload(params, clients[0], PAYLOAD, names[0])
 
         def callback(message: Any) -> None:
@@ -134,7 +134,7 @@ class PubSubContract:
     def test_a_missing_topic_is_named_with_what_creates_it(
         self, clients: Any, params: dict[str, Any], pubsub_host: str
     ) -> None:
-        """Publishing to a topic that is not there says so and how to create it there."""
+        """Publishing to a missing topic is an error that says how to create it there."""
         with pytest.raises(
             StreamingError,
             match=rf"topics/missing does not exist.*curl -X PUT http://{pubsub_host}/v1/projects",

@@ -1,4 +1,4 @@
-"""The demos run as the README says, on a machine with nothing but Python and no screen."""
+"""The demos run as the README says, on a machine with Python only and without a screen."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_what_is_sent_arrives_and_is_shown(tmp_path: Path, broker: str) -> None:
 
 
 def test_a_broker_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    """With a KAFKA_HOST where nothing listens the demo ends with what to do, not a traceback."""
+    """With a KAFKA_HOST where nothing listens, the demo ends with a remedy, not a traceback."""
     done = run(tmp_path, "kafka", KAFKA_HOST="127.0.0.1:1")
     assert done.returncode == 1
     assert "127.0.0.1:1 does not answer" in done.stderr

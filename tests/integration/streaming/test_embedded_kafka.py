@@ -1,4 +1,4 @@
-"""The embedded broker serves the clients that people have, and fails when it is told to."""
+"""The embedded broker serves the usual clients, and fails when a test tells it to."""
 
 import asyncio
 import ctypes
@@ -33,7 +33,7 @@ def metadata(kafka: EmbeddedKafka, timeout_s: float = 5.0) -> dict[str, int]:
 
 
 def send(kafka: EmbeddedKafka, topic: str, value: bytes, **config: object) -> Message | KafkaError:
-    """Send one message and return what became of it."""
+    """Send one message and return the broker's answer."""
     outcome: list[Message | KafkaError] = []
     producer = Producer({"bootstrap.servers": kafka.bootstrap, "log_level": 0, **config})
     producer.produce(topic, value, on_delivery=lambda error, sent: outcome.append(error or sent))
@@ -53,7 +53,7 @@ def test_a_topic_has_the_partitions_that_were_asked_for(kafka: EmbeddedKafka) ->
 
 
 def test_a_cluster_is_there_at_once() -> None:
-    """No start waits for the mock's poll of one second, of thirty in a row."""
+    """None of thirty starts waits for the mock's poll of one second."""
     began = time.monotonic()
     for _ in range(30):
         with EmbeddedKafka() as cluster:
@@ -68,7 +68,7 @@ def test_a_topic_needs_a_partition(kafka: EmbeddedKafka) -> None:
 
 
 def test_confluent_clients_in_a_group_read_what_was_sent(kafka: EmbeddedKafka) -> None:
-    """A message sent arrives at a consumer group, which waits for no first rebalance."""
+    """A message reaches a consumer group without waiting for a first rebalance."""
     kafka.create_topic("images", 2)
     send(kafka, "images", b"\x00picture")
     consumer = Consumer(
@@ -179,7 +179,7 @@ def test_find_returns_only_a_broker_that_answers(tmp_path: Path) -> None:
 
 
 def test_find_is_not_fooled_by_another_program_on_the_port(tmp_path: Path) -> None:
-    """A port that something else has taken over since is no broker."""
+    """A port that another program has taken over since is not a broker."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:

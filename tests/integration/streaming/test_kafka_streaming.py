@@ -1,4 +1,4 @@
-"""The streaming functions on the embedded Kafka, and what they say when it is down."""
+"""The streaming functions on the embedded Kafka, and their errors when it is down."""
 
 from __future__ import annotations
 

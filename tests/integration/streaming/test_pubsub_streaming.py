@@ -35,5 +35,5 @@ class TestOnTheFake(PubSubContract):
     def test_limits_hold_that_the_emulator_does_not_know(
         self, clients: Any, names: tuple[str, str], messages: list[dict[str, Any]]
     ) -> None:
-        """A request that breaks one of the service's limits is refused as a whole."""
+        """A request that exceeds a limit of Pub/Sub is refused as a whole."""
         refused(clients[0], names[0], messages)

@@ -19,7 +19,7 @@ OK, AWAY = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE
 
 
 class Subscription:
-    """Answers each request at once, with the next of some codes, then with OK."""
+    """A subscription that answers at once: with the given codes, then with OK."""
 
     def __init__(self, *codes: grpc.StatusCode) -> None:
         self.codes = list(codes)

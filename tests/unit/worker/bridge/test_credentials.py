@@ -1,4 +1,4 @@
-"""Credentials that are of no use are one clear message."""
+"""Unusable credentials are one clear message."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_file_of_no_use_is_named(
 def test_credentials_that_are_refused_are_told_from_an_outage(
     code: grpc.StatusCode, details: str
 ) -> None:
-    """Wrong, expired and powerless ones are called so, also where no token was to be had."""
+    """Credentials that are wrong, expired or without the right are named, as is a missing token."""
     call = SimpleNamespace(code=lambda: code, details=lambda: details)
     message = str(explain("projects/p/topics/t", call))
     assert "the credentials are wrong, expired or lack the right" in message

@@ -1,4 +1,4 @@
-"""What a route has done can be read: in its figures and among the worker's metrics."""
+"""A route's work can be read in its figures and in the worker's metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUIET_S = 3.0
 
 
 def test_each_route_is_among_the_metrics() -> None:
-    """Counters and gauges have the route as their label, and the values of the moment."""
+    """Counters and gauges have the route as their label, and its current values."""
     stats = Stats(QUIET_S)
     metrics = registry_of(bridge_collectors(lambda: {"images -> topic": stats}))
     stats.record_progress(7)
@@ -31,7 +31,7 @@ def test_each_route_is_among_the_metrics() -> None:
 
 
 def test_trouble_passes_when_it_is_not_met_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An idle route is not taken for a stalled one because of what once went wrong."""
+    """An idle route does not count as stalled because of an old problem."""
     stats = Stats(QUIET_S)
     stats.record_failure("UNAVAILABLE")
     assert stats.waiting_for == "UNAVAILABLE"
@@ -42,7 +42,7 @@ def test_trouble_passes_when_it_is_not_met_again(monkeypatch: pytest.MonkeyPatch
 
 
 def test_work_that_nobody_confirms_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A route waits when its messages are under way for long, though no request has failed."""
+    """A route waits when nobody confirms its messages, even if no request has failed."""
     stats = Stats(QUIET_S, outstanding=1)
     assert stats.waiting_for == ""
     later = time.monotonic() + QUIET_S + 1
@@ -63,7 +63,7 @@ def test_work_that_nobody_confirms_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
     ],
 )
 def test_a_filter_stops_what_has_no_business_there(marks: dict[str, str], is_stopped: bool) -> None:
-    """Without the headers asked for, or back to where it was, a message is stopped."""
+    """A message without the route's headers, or on its way back to where it was, is excluded."""
     assert Filter({"site": "berlin"}, "pubsub/t").excludes(marks) is is_stopped
     coded = {name: value.encode() for name, value in marks.items()}
     assert Filter({"site": b"berlin"}, "pubsub/t").excludes(coded) is is_stopped

@@ -1,4 +1,4 @@
-"""Batches keep the order of their key, and a refused message is found without the others' harm."""
+"""Batches keep the order of their key, and a refused message is found without harm to others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.kafka.offset_window import OffsetWindow
 
 
 class Sent:
-    """Lanes with what they sent."""
+    """Lanes, and the batches that they sent."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
@@ -28,14 +28,14 @@ class Sent:
             self.lanes.add(key, [Item(message, span, SimpleNamespace(), str(number))])
 
     def pump(self) -> list[list[int]]:
-        """Return what is sent now."""
+        """Send, and return the numbers of each batch."""
         self.batches.clear()
         self.lanes.pump()
         return [[int(item.message) for item in batch.items] for batch in self.batches]
 
 
 def test_an_ordered_lane_has_one_batch_under_way() -> None:
-    """What comes while a key's batch is under way waits for its end."""
+    """Messages of a key wait while a batch of that key is under way."""
     sent = Sent()
     sent.add("k", 1, 2)
     assert sent.pump() == [[1, 2]]
@@ -120,7 +120,7 @@ def test_a_span_closes_its_window_with_its_last_message() -> None:
 
 
 def test_the_last_ids_are_remembered() -> None:
-    """The oldest id is forgotten where there are too many; with a limit of 0 none is kept."""
+    """The oldest id is forgotten when there are too many; with a limit of 0 none is kept."""
     recent = RecentIds(2)
     for name in ("a", "b", "c"):
         recent.add(name)
@@ -131,7 +131,7 @@ def test_the_last_ids_are_remembered() -> None:
 
 
 def test_a_route_without_work_is_not_stalled() -> None:
-    """Only work that does not get done counts as a stall."""
+    """Only work that is not finished counts as a stall."""
     stats = Stats(quiet_s=3.0, progressed_at=time.monotonic() - 100)
     assert stats.stalled_s() < 1
     stats.progressed_at = time.monotonic() - 100

@@ -1,4 +1,4 @@
-"""What is under way keeps its lease, and nothing else is asked for."""
+"""Messages under way keep their leases, and no other leases are extended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LEASE_S = 30
 
 
 class Clock:
-    """The time, moved by hand."""
+    """A clock that the test moves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -20,7 +20,7 @@ class Clock:
 
 
 def test_each_lease_is_extended_before_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looked at twice a second for five minutes, no message under way goes without for a lease."""
+    """Over five minutes, no message under way waits longer than half a lease for its extension."""
     clock, leases = Clock(monkeypatch), Leases(LEASE_S)
     extended: dict[str, float] = {}
     for step in range(600):
@@ -34,7 +34,7 @@ def test_each_lease_is_extended_before_it_is_over(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_has_ended_is_not_extended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only what is still under way is due; to end it twice does nothing."""
+    """Only messages still under way are due; ending one twice does nothing."""
     clock, leases = Clock(monkeypatch), Leases(LEASE_S)
     leases.begin(["a", "b", "c"])
     leases.end(["b"])

@@ -1,4 +1,4 @@
-"""A message that goes from Kafka to Pub/Sub and back, or the other way, comes back as it was."""
+"""A message that goes from Kafka to Pub/Sub and back, or the other way, comes back unchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ messages = st.builds(
 
 
 def to_pub_sub(message: KafkaMessage, origin: Origin, ordering: Any = "none") -> Any:
-    """Return the Pub/Sub message as its reader sees it."""
+    """Return the Pub/Sub message as a subscriber sees it."""
     wire, ordering_key = mapping.to_pub_sub(message, origin, ordering)
     read = PubsubMessage.FromString(wire)
     assert read.ordering_key == ordering_key
@@ -48,7 +48,7 @@ def own(headers: Any) -> list[tuple[str, bytes | None]]:
 @example(KafkaMessage(None, b"v", [(f"h{i}", b"1") for i in range(101)], 1), "none")
 @example(KafkaMessage(None, b"v", [("darkroom.key", b"1"), ("darkroom.frame", b"1")], 1), "none")
 def test_kafka_to_pub_sub_to_kafka(message: KafkaMessage, ordering: Any) -> None:
-    """Value, key, headers in order and timestamp are the same; Pub/Sub takes what is in between."""
+    """Value, key, headers in order and timestamp are the same, and Pub/Sub accepts the message."""
     there = to_pub_sub(message, ORIGIN, ordering)
     assert refusal([there], [there.SerializeToString()]) is None
     back = from_pub_sub(there, "pubsub/t")
@@ -106,13 +106,13 @@ def test_a_mirrored_message_says_where_it_was_and_what_it_was_first() -> None:
     ],
 )
 def test_a_route_picks_the_ordering_key(ordering: Any, key: bytes | None, expected: str) -> None:
-    """None, the key (a hash where it is no text), or the partition."""
+    """The ordering key is none, the key (a hash if the key is not text), or the partition."""
     message = to_pub_sub(KafkaMessage(key, b"v", [], 1), ORIGIN, ordering)
     assert message.ordering_key == expected
 
 
 def test_plain_headers_are_plain_attributes() -> None:
-    """What Pub/Sub can hold is readable there under its own name."""
+    """A header that Pub/Sub can hold is an attribute of the same name."""
     headers = [("content-type", b"image/png"), ("id", b"7")]
     message = to_pub_sub(KafkaMessage(None, b"v", headers, 1), ORIGIN)
     assert message.attributes["content-type"] == "image/png"
@@ -135,7 +135,7 @@ def test_plain_headers_are_plain_attributes() -> None:
     ],
 )
 def test_reserved_attributes_of_someone_else_do_no_harm(spoilt: dict[str, str]) -> None:
-    """Reserved attributes that make no sense are carried on as headers like any others."""
+    """Unreadable reserved attributes become headers like any other attribute."""
     message = PubsubMessage(data=b"x", attributes={"darkroom.origin": "me", **spoilt})
     mirrored = from_pub_sub(message, "pubsub/t")
     assert mirrored.value == b"x"

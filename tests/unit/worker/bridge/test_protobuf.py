@@ -1,4 +1,4 @@
-"""What is put together and taken apart as bytes is what protobuf makes and reads."""
+"""Requests built and read as bytes are those that protobuf builds and reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A publish request put together by hand is what protobuf would have made of it."""
+"""A publish request built by hand is the one that protobuf would build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routes are one way, whole, and make no circle."""
+"""Routes are one way, complete, and make no circle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_ordering_is_for_routes_to_pub_sub() -> None:
 
 
 def test_the_published_keys_make_the_default_routes() -> None:
-    """The subscription feeds the images, predictions go to the topic, and nothing without keys."""
+    """The subscription feeds the images, predictions go to the topic; no keys make no route."""
     names = {"images_topic": "images", "predictions_topic": "images-predictions"}
     inward, outward = default_routes(
         **names, pub_sub_topic="python-tester", pub_sub_subscription="python-tester-sub"

@@ -1,4 +1,4 @@
-"""What may be committed of a partition."""
+"""Which offset of a partition may be committed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ def test_one_pending_message_holds_the_position_back() -> None:
 
 
 def test_the_position_moves_on_when_the_gap_is_closed() -> None:
-    """What was done out of order counts as soon as everything before it is done."""
+    """Work done out of order counts as soon as everything before it is done."""
     window = open_window(6, 7, 8)
     for offset in (8, 6, 7):
         window.close(offset)

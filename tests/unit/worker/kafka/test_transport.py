@@ -1,4 +1,4 @@
-"""What the consumer relies on in Faust and aiokafka, and what it does with records."""
+"""The consumer's work with records, and the parts of Faust and aiokafka that it relies on."""
 
 import asyncio
 import inspect
@@ -49,7 +49,7 @@ def made() -> Iterator[Consumer]:
 
 
 async def messages(made: Consumer, fetched: list[Any]) -> list[Bundle]:
-    """What the consumer yields when a fetch brings these records."""
+    """Return what the consumer yields when a fetch brings these records."""
 
     async def fetch(timeout: float) -> Any:
         return {IMAGES: fetched}, {IMAGES}
@@ -70,7 +70,7 @@ def test_records_travel_in_bundles_of_bounded_size() -> None:
 
 
 async def test_a_bundle_is_committed_when_it_is_acknowledged(made: Consumer) -> None:
-    """Its offset is the last record's; what follows it holds nothing back."""
+    """A bundle has the offset of its last record; later bundles do not hold it back."""
     first, second = await messages(made, records(*[1] * (BUNDLE_RECORDS + 10), start=100))
     for message in (first, second):
         message.tracked = True
@@ -82,7 +82,7 @@ async def test_a_bundle_is_committed_when_it_is_acknowledged(made: Consumer) -> 
 
 
 async def test_what_faust_skips_is_not_committed(made: Consumer) -> None:
-    """Faust acknowledges, untracked, what it passes over in a rebalance; that is not done."""
+    """Faust acknowledges, untracked, messages that it skips in a rebalance; these are not done."""
     (bundle,) = await messages(made, records(1, 1))
     made.ack(bundle)
     assert made._new_offset(IMAGES) is None
@@ -91,7 +91,7 @@ async def test_what_faust_skips_is_not_committed(made: Consumer) -> None:
 async def test_what_was_delivered_before_a_rebalance_is_not_committed_after_it(
     made: Consumer,
 ) -> None:
-    """The partition may be another worker's by now, and its window begins anew."""
+    """Another worker may have the partition by then, and its window begins anew."""
     (bundle,) = await messages(made, records(1, 1))
     bundle.tracked = True
     made.app.consumer_generation_id = 7
@@ -123,7 +123,7 @@ async def test_a_held_topic_is_not_fetched(made: Consumer) -> None:
 
 
 async def test_no_more_images_are_fetched_while_enough_are_pending(made: Consumer) -> None:
-    """They stay in Kafka until something is done; commands go on."""
+    """Images stay in Kafka until others are done; commands are fetched all the same."""
     asked: list[set[TP]] = []
 
     async def getmany(active: set[TP], timeout: float) -> dict[TP, Any]:
@@ -142,7 +142,7 @@ async def test_no_more_images_are_fetched_while_enough_are_pending(made: Consume
 
 
 async def test_a_full_buffer_takes_no_partition_out(made: Consumer) -> None:
-    """Faust would fetch the others only, and wait a second for those that have ended."""
+    """Faust would fetch only the others, and wait a second for partitions at their end."""
     made._set_active_tps({IMAGES})
     made.on_buffer_full(IMAGES)
     assert made._get_active_partitions() == {IMAGES}
@@ -156,7 +156,7 @@ async def test_large_images_count_by_their_size(made: Consumer) -> None:
 
 
 async def test_a_commit_that_is_under_way_does_not_replace_the_next(made: Consumer) -> None:
-    """What was done since the other one began is committed too, before a partition is given up."""
+    """Work done since the other commit began is committed before a partition is given up."""
     committed: list[str] = []
 
     async def force_commit(*_: Any, **__: Any) -> bool:
@@ -230,13 +230,13 @@ def test_faust_still_calls_what_is_overridden() -> None:
 
 
 def test_faust_still_forgets_before_it_commits() -> None:
-    """When it does no more, `Consumer.on_partitions_revoked` here can go."""
+    """Once Faust does so no longer, `Consumer.on_partitions_revoked` here can go."""
     source = inspect.getsource(FaustConsumer.on_partitions_revoked)
     assert source.index("self._acked.pop") < source.index("self._on_partitions_revoked")
 
 
 def test_faust_still_seeks_after_a_rebalance() -> None:
-    """What was fetched and not delivered when it began is read again from the committed offset."""
+    """Records fetched and not delivered before it are read again from the committed offset."""
     assert "consumer.perform_seek()" in inspect.getsource(Recovery._resume_streams)
     assert "consumer.perform_seek()" in inspect.getsource(Recovery.on_recovery_completed)
 

@@ -29,7 +29,7 @@ def publisher() -> PublisherClient:
 
 
 def test_a_payload_becomes_json_as_it_stands() -> None:
-    """The published payload comes out as the same JSON; an array as the list that it would be."""
+    """A payload becomes the same JSON as before; a numpy array becomes nested lists."""
     assert orjson.loads(encode(PAYLOAD)) == PAYLOAD
     image = np.array(PAYLOAD["image"], np.uint8)
     assert encode(PAYLOAD | {"image": image}) == encode(PAYLOAD)
@@ -37,20 +37,20 @@ def test_a_payload_becomes_json_as_it_stands() -> None:
 
 @pytest.mark.parametrize("payload", [None, b"bytes", [1], {"a": object()}, {1: 2}])
 def test_a_payload_that_is_no_json_object_is_refused(producer: Producer, payload: object) -> None:
-    """What has no form in JSON is an error that begins with the argument's name."""
+    """A value that JSON cannot express is an error that begins with the argument's name."""
     with pytest.raises(StreamingError, match=r"^payload: "):
         kafka.publish_payload({}, producer, payload, "images")
 
 
 @pytest.mark.parametrize("topic", [None, "", 7, PAYLOAD])
 def test_a_topic_is_a_name(producer: Producer, topic: Any) -> None:
-    """A topic that is no text, such as the payload in its place, is an error that says so."""
+    """A topic that is not a text, such as a swapped payload, is an error that says so."""
     with pytest.raises(StreamingError, match=r"^topic: expected its name"):
         kafka.publish_payload({}, producer, PAYLOAD, topic)
 
 
 def test_params_come_first(producer: Producer, publisher: PublisherClient) -> None:
-    """Swapped arguments are told by the class of what stands in the place of params."""
+    """The error for swapped arguments names the class of the value given as params."""
     with pytest.raises(StreamingError, match=r"^params: .* got cimpl\.Producer"):
         kafka.publish_payload(producer, {}, PAYLOAD, "images")
     with pytest.raises(StreamingError, match=r"^params: .*PublisherClient"):
@@ -58,7 +58,7 @@ def test_params_come_first(producer: Producer, publisher: PublisherClient) -> No
 
 
 def test_clients_are_told_by_their_class(publisher: PublisherClient) -> None:
-    """A client of another broker is refused with the classes that fit."""
+    """A client of another broker is refused; the error names the right classes."""
     with pytest.raises(StreamingError, match=r"KafkaProducer or a confluent_kafka\.Producer, got"):
         kafka.publish_payload({}, publisher, PAYLOAD, "images")
     with pytest.raises(StreamingError, match=r"KafkaConsumer or a confluent_kafka\.Consumer, got"):
@@ -70,7 +70,7 @@ def test_clients_are_told_by_their_class(publisher: PublisherClient) -> None:
 
 
 def test_a_callback_can_be_called() -> None:
-    """A callback that is no function is refused before anything is consumed."""
+    """A callback that is not a function is refused before the first message."""
     consumer = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0})
     with pytest.raises(StreamingError, match=r"^callback: .* got int"):
         kafka.consume_payload({}, consumer, "images", 7)  # type: ignore[arg-type]
@@ -82,13 +82,13 @@ def test_a_callback_can_be_called() -> None:
 
 @pytest.mark.parametrize("value", [0, -1.0, "3", True])
 def test_a_timeout_is_seconds(value: object) -> None:
-    """TIMEOUT is a positive number or None; anything else is an error with the value."""
+    """TIMEOUT is a positive number or None; any other value is an error that shows it."""
     with pytest.raises(StreamingError, match=r'params\["TIMEOUT"\] is '):
         timeout_s({"TIMEOUT": value})
 
 
 def test_a_timeout_has_a_default_and_can_be_none() -> None:
-    """Without TIMEOUT three seconds hold; None means no limit."""
+    """TIMEOUT is three seconds by default; None means no limit."""
     assert (timeout_s({}), timeout_s({"TIMEOUT": None}), timeout_s({"TIMEOUT": 7})) == (
         3.0,
         None,

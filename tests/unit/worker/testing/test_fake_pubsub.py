@@ -1,4 +1,4 @@
-"""What the fake Pub/Sub has given out comes again when its deadline is over, and only then."""
+"""The fake Pub/Sub delivers a message again when its deadline is over, and not before."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_what_is_not_acknowledged_comes_again(monkeypatch: pytest.MonkeyPatch) -
     topic.take(wires, "", itertools.count(1))
 
     def taken() -> dict[bytes, str]:
-        """Return the ack ids of what is given out now."""
+        """Pull, and return the ack id of each message."""
         read = StreamingPullResponse.FromString(subscription.take(10)).received_messages
         return {one.message.data: one.ack_id for one in read}
 
