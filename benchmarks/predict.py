@@ -41,7 +41,7 @@ from worker.images.model import load_model
 images = numpy.load(sys.argv[2])
 model = load_model(sys.argv[1], "first")
 for size in (64, 128, 256, 512):
-    batch = numpy.resize(images, (size, 28, 28))
+    batch = numpy.resize(images, (size, 28, 28, 1))
     model.probabilities(batch)
     rates = []
     for _ in range(5):

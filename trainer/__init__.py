@@ -11,8 +11,19 @@ if TYPE_CHECKING:
     from trainer.checkpoints.evaluation import Evaluation, Prediction, evaluate, predict
     from trainer.checkpoints.export import Exported, export
     from trainer.data.dataset import FashionMNIST, get_dataloader
+    from trainer.data.decoding import decode_image
     from trainer.data.idx import save_data
-    from trainer.errors import CheckpointError, DataError, DivergedError, ParamsError, TrainerError
+    from trainer.data.model_input import InputForm, to_input
+    from trainer.errors import (
+        CheckpointError,
+        DataError,
+        DivergedError,
+        ImageError,
+        OtherSizeError,
+        ParamsError,
+        TooManyPixelsError,
+        TrainerError,
+    )
     from trainer.machine.durable import make_folder_durably, write_durably
     from trainer.machine.seeds import set_seeds
     from trainer.net.classifier import build_classifier
@@ -51,8 +62,11 @@ __all__ = [
     "Exported",
     "FashionMNIST",
     "FitResult",
+    "ImageError",
+    "InputForm",
     "LearningRates",
     "Observer",
+    "OtherSizeError",
     "Params",
     "ParamsError",
     "Prediction",
@@ -60,9 +74,11 @@ __all__ = [
     "RunStarted",
     "Saved",
     "Started",
+    "TooManyPixelsError",
     "TrainerError",
     "build_classifier",
     "cross_validate",
+    "decode_image",
     "did_you_mean",
     "evaluate",
     "export",
@@ -77,6 +93,7 @@ __all__ = [
     "read_params_file",
     "save_data",
     "set_seeds",
+    "to_input",
     "train",
     "write_durably",
 ]
@@ -87,8 +104,19 @@ _HOMES = {
     "net.classifier": ("build_classifier",),
     "tuning.cross_validation": ("CrossValidation", "cross_validate"),
     "data.dataset": ("FashionMNIST", "get_dataloader"),
+    "data.decoding": ("decode_image",),
+    "data.model_input": ("InputForm", "to_input"),
     "params.defaults": ("DEFAULT_PARAMS",),
-    "errors": ("CheckpointError", "DataError", "DivergedError", "ParamsError", "TrainerError"),
+    "errors": (
+        "CheckpointError",
+        "DataError",
+        "DivergedError",
+        "ImageError",
+        "OtherSizeError",
+        "ParamsError",
+        "TooManyPixelsError",
+        "TrainerError",
+    ),
     "checkpoints.evaluation": ("Evaluation", "Prediction", "evaluate", "predict"),
     "checkpoints.export": ("Exported", "export"),
     "tuning.learning_rate": ("LearningRates", "find_learning_rate"),

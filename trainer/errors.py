@@ -49,6 +49,28 @@ class DataError(FindingsError):
     """Bad data: every missing or broken file and wrong label that was found."""
 
 
+class ImageError(TrainerError):
+    """Bytes that are not an image, or an image that cannot be used; its text names the image."""
+
+
+class TooManyPixelsError(ImageError):
+    """An image that declares more pixels than are decoded."""
+
+
+class OtherSizeError(ImageError):
+    """An image of another size than the model's, where images are not resized.
+
+    Attributes:
+        height: In pixels.
+        width: In pixels.
+    """
+
+    def __init__(self, text: str, height: int, width: int) -> None:
+        super().__init__(text)
+        self.height = height
+        self.width = width
+
+
 class CheckpointError(TrainerError):
     """A checkpoint that is missing or damaged, does not fit, or contains code."""
 

@@ -1,6 +1,19 @@
 """The worker's errors: each one says what was wrong, with which value, and what would be right."""
 
-__all__ = ["BadCommand", "BadImage", "BrokerError", "SettingsError", "WorkerError"]
+from typing import Literal, TypeAlias
+
+__all__ = ["BadCommand", "BadImage", "BrokerError", "Reason", "SettingsError", "WorkerError"]
+
+Reason: TypeAlias = Literal[
+    "undecodable",
+    "bad-shape",
+    "out-of-range",
+    "unknown-content-type",
+    "empty",
+    "too-large",
+    "too-many-pixels",
+]
+"""Why a message is not an image; docs/images.md says when each is given."""
 
 
 class WorkerError(Exception):
@@ -15,10 +28,10 @@ class BadImage(WorkerError):  # noqa: N818 - it is the message that is bad, not 
     """A message on the images topic cannot be classified and becomes a dead letter.
 
     Attributes:
-        reason: One word or two from a fixed list; the dead letter's header and a metric carry it.
+        reason: The dead letter's header and a metric carry it.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 

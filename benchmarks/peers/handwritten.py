@@ -31,7 +31,7 @@ def main() -> None:
         if not messages:
             continue
         images = [decode(one.value() or b"", one.headers()) for one in messages]
-        scores = model.probabilities(np.stack([pixels for _, pixels in images]))
+        scores = model.probabilities(np.stack([pixels for _, pixels in images])[..., None])
         texts = answers([name for name, _ in images], scores, model.class_names)
         for one, text in zip(messages, texts, strict=True):
             producer.produce(job.answers, text, key=one.key())

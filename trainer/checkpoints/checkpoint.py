@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainer.data.image_reader import ImageReader
+from trainer.data.model_input import InputForm
 from trainer.data.transforms import Transforms
 from trainer.errors import CheckpointError, ParamsError
 from trainer.machine.durable import write_durably
@@ -93,6 +95,15 @@ class Checkpoint:
             device: Where it computes: "cpu", "cuda", "cuda:1".
         """
         return FastClassifier(self.classifier(), device)
+
+    @property
+    def input_form(self) -> InputForm:
+        """Size and channels of the images that the classifier takes, for `trainer.to_input`."""
+        return InputForm.of(self.params)
+
+    def image_reader(self) -> ImageReader:
+        """Return what reads image files as the classifier takes them; sizes as in training."""
+        return ImageReader(self.input_form, resize=self.params.resize_images)
 
     def transform(self) -> Transforms:
         """Return what turns uint8 images `(n, h, w, c)` into the net's float `(n, c, h, w)`."""

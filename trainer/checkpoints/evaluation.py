@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from trainer.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from trainer.data.dataset import Batches
-from trainer.data.decoding import read_image
 from trainer.data.splits import open_split
+from trainer.errors import ImageError
 from trainer.metrics.figures import per_class
 from trainer.metrics.meters import ScoreMeter
 from trainer.net.precision import autocast_forward
@@ -99,15 +99,14 @@ def predict(
     """
     checkpoint = _loaded(checkpoint)
     model, transform = checkpoint.classifier(), checkpoint.transform()
-    channels, height, width = checkpoint.params.image_shape
-    resize = checkpoint.params.resize_images
+    reader = checkpoint.image_reader()
     remaining = iter(files)
     while some := list(islice(remaining, BATCH)):
         images, errors = {}, {}
         for file in some:
             try:
-                images[file] = read_image(Path(file), (height, width, channels), resize=resize)
-            except ValueError as error:
+                images[file] = reader.read(Path(file))
+            except ImageError as error:
                 errors[file] = str(error)
         stacked = np.stack(list(images.values())) if images else np.zeros((0,), np.uint8)
         scores = model(transform(torch.from_numpy(stacked))) if images else torch.zeros(0)

@@ -9,6 +9,7 @@ import click
 
 from trainer.cli.evaluate import checkpoint_argument, image_files
 from trainer.cli.group import data_option
+from trainer.errors import DataError, ImageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ def export(
     from trainer.checkpoints.export import export as run  # noqa: PLC0415
 
     loaded = load_checkpoint(checkpoint)
-    pixels = _pixels_of_files(loaded, images) if images else _pixels_of_split(loaded, datadir)
+    pixels = pixels_of_files(loaded, images) if images else _pixels_of_split(loaded, datadir)
     result = run(loaded, output, pixels, form=form, tolerance=tolerance)  # type: ignore[arg-type]
     click.echo(
         f"{result.path}: {result.form}; the same labels on {result.images} images, "
@@ -65,20 +66,21 @@ def export(
     )
 
 
-def _pixels_of_files(checkpoint: Checkpoint, words: tuple[str, ...]) -> Tensor:
+def pixels_of_files(checkpoint: Checkpoint, words: tuple[str, ...]) -> Tensor:
+    """Return the images that words name, at most 256, as the checkpoint takes them.
+
+    Raises:
+        DataError: With every file that cannot be used.
+    """
     import numpy as np  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    from trainer.data.decoding import read_image  # noqa: PLC0415
-    from trainer.errors import DataError  # noqa: PLC0415
-
-    channels, height, width = checkpoint.params.image_shape
+    reader = checkpoint.image_reader()
     read, findings = [], []
     for file in image_files(words)[:MOST_IMAGES]:
         try:
-            resize = checkpoint.params.resize_images
-            read.append(read_image(file, (height, width, channels), resize=resize))
-        except ValueError as error:
+            read.append(reader.read(file))
+        except ImageError as error:
             findings.append(str(error))
     if findings:
         raise DataError("bad images", findings)

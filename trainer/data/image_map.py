@@ -1,31 +1,38 @@
 """All images of a split as one uint8 memory map, built once and kept beside the split.
 
-The map is named by a fingerprint of info.csv and of every file's size and time of change, so that
-it is rebuilt when anything changes, and renamed into place, so that it is whole or not there.
+The name of the map is a fingerprint of info.csv and of every file's size and time of change, so the
+map is rebuilt when anything changes. It is renamed into place, so it is complete or not there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import mmap
 import os
 import stat
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.decoding import Decoding, Image, OtherShapeError, Shape, Told, read_image, words
+from trainer.data.decoding_pool import DecodingPool, OnProgress, no_progress
+from trainer.data.image_reader import ImageReader
+from trainer.data.model_input import Image, InputForm
 from trainer.data.table import Table
-from trainer.errors import DataError
+from trainer.errors import DataError, ImageError, OtherSizeError
 
-FORMAT = "1"
+__all__ = ["ImageMap", "open_images"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "2"
+"""Changes when the same files give other pixels, so that older maps are rebuilt."""
 SMALL_BYTES = 256 * 2**20
 """A map up to this size may be in memory as a whole."""
 STALE_AFTER_S = 3600.0
@@ -55,9 +62,9 @@ class ImageMap:
     def take(self, indices: NDArray[np.int64]) -> Image:
         """Return copies of some images.
 
-        Those of a large map are read and not touched in memory: pages of the map would count as
-        this process's (Linux maps a few hundred kilobytes around each that is touched), and reading
-        is quicker than that.
+        Images of a large map are read, and the map is not touched: its pages would count as memory
+        of this process (Linux maps a few hundred kilobytes around each page that is touched), and
+        reading is faster.
         """
         if self._is_small:
             return self.array[indices]
@@ -67,60 +74,49 @@ class ImageMap:
         return taken
 
 
-def ignore(_done: int, _total: int) -> None:
-    """Be told how many images are decoded, and let it go on."""
-
-
 def open_images(
-    table: Table, shape: Shape, *, resize: bool = False, told: Told = ignore
+    table: Table, form: InputForm, *, resize: bool = False, on_progress: OnProgress = no_progress
 ) -> ImageMap:
     """Return the images of a table, building the map when there is none for these very files.
 
     Args:
         table: The split.
-        shape: What every image must have: `(height, width, channels)`.
-        resize: Resize images of other heights and widths instead of refusing them.
-        told: Called while the map is built, several times a second, with how many images are done
-            and how many there are. Whatever it raises ends the building and leaves nothing behind.
+        form: What every image is brought to.
+        resize: Whether images of other sizes are resized; otherwise they are an error.
+        on_progress: Called while the map is built, several times per second. Whatever it raises
+            ends the building and leaves nothing behind.
 
     Raises:
-        DataError: With every file that is missing, no image, or of another size or channel count;
-            or the map cannot be written.
+        DataError: With every file that is missing, cannot be decoded, or has another size; or the
+            map cannot be written.
     """
-    whole = (len(table.files), *shape)
-    read = partial(read_image, shape=shape, resize=resize)
     try:
-        name = f"images-{fingerprint(table, (*shape, int(resize)))}.u8"
+        name = f"images-{_fingerprint(table, form, resize=resize)}.u8"
     except DataError as missing:
         folder = table.path.parent
         there = [folder / name for name in table.files if (folder / name).is_file()]
-        errors = Decoding(there, read, shape, lambda *_: None).run(told)
+        read = ImageReader(form, resize=resize).read
+        errors = DecodingPool(there, read, form.shape, lambda *_: None).run(on_progress)
         raise DataError("bad data", [*missing.findings, *map(str, errors)]) from missing
+    shape = (len(table.files), *form.shape)
     for folder in _cache_folders(table):
         with contextlib.suppress(OSError):  # not there, or another user's
-            if (folder / name).stat().st_size == int(np.prod(whole)):
-                return ImageMap(folder / name, whole)
+            if (folder / name).stat().st_size == int(np.prod(shape)):
+                return ImageMap(folder / name, shape)
     if not table.files:
         raise DataError("bad data", [f"{table.path} lists no image that can be used"])
-    failures = []
-    for folder in _cache_folders(table):
-        try:
-            return ImageMap(_build(table, read, shape, folder / name, told), whole)
-        except OSError as error:
-            failures.append(f"{folder}: {error.strerror}")
-    text = f"the memory map of the images of {table.path}, {int(np.prod(whole)):,} bytes"
-    raise DataError("bad data", [f"{text}, cannot be written ({'; '.join(failures)})"])
+    return ImageMap(_build_anywhere(table, form, name, on_progress, resize=resize), shape)
 
 
-def fingerprint(table: Table, shape: Iterable[int]) -> str:
-    """Return a hash that changes with the table, any file's size or time, and the image shape.
+def _fingerprint(table: Table, form: InputForm, *, resize: bool) -> str:
+    """Return a hash that changes with the table, any file's size or time, and the images' form.
 
     Raises:
-        DataError: Files that the table lists are not there, or are no files.
+        DataError: Files that the table lists are not there, or are not files.
     """
     folder = table.path.parent
     there = {entry.name: entry for entry in os.scandir(folder)}
-    digest = hashlib.sha256(f"{FORMAT} {tuple(shape)}".encode())
+    digest = hashlib.sha256(f"{FORMAT} {form.shape} {resize}".encode())
     digest.update(table.path.read_bytes())
     wrong = []
     for name in table.files:
@@ -130,37 +126,59 @@ def fingerprint(table: Table, shape: Iterable[int]) -> str:
             wrong.append(f"{folder / name} is listed in info.csv but is not there")
             continue
         if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
-            wrong.append(f"{folder / name} is listed in info.csv but is no file")
+            wrong.append(f"{folder / name} is listed in info.csv but is not a file")
         digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
     if wrong:
         raise DataError("bad data", wrong)
     return digest.hexdigest()[:24]
 
 
-def _build(
-    table: Table, read: Callable[[Path], Image], shape: Shape, path: Path, told: Told
+def _build_anywhere(
+    table: Table, form: InputForm, name: str, on_progress: OnProgress, *, resize: bool
 ) -> Path:
+    """Build the map in the first folder that can be written.
+
+    Raises:
+        DataError: With every file that cannot be used; or no folder can be written.
+    """
+    failures = []
+    for folder in _cache_folders(table):
+        reader = ImageReader(form, resize=resize)
+        try:
+            path = _build(table, reader, folder / name, on_progress)
+        except OSError as error:
+            failures.append(f"{folder}: {error.strerror}")
+        else:
+            _warn_of_colours(table, reader)
+            return path
+    n_bytes = len(table.files) * int(np.prod(form.shape))
+    text = f"the memory map of the images of {table.path}, {n_bytes:,} bytes"
+    raise DataError("bad data", [f"{text}, cannot be written ({'; '.join(failures)})"])
+
+
+def _build(table: Table, reader: ImageReader, path: Path, on_progress: OnProgress) -> Path:
     """Decode every file into a new map and rename it into place.
 
     Raises:
         DataError: With every file that cannot be used.
         OSError: The folder cannot be written, or the disk is full.
     """
-    folder = path.parent
+    folder, shape = path.parent, reader.form.shape
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     image_bytes = int(np.prod(shape))
     files = [table.path.parent / name for name in table.files]
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix="building-")
     try:
-        if hasattr(os, "posix_fallocate"):  # a full disk is found out before the work, not after
+        if hasattr(os, "posix_fallocate"):  # a full disk is found before the work, not after it
             os.posix_fallocate(descriptor, 0, len(files) * image_bytes)
         # Written, not mapped: dirty pages of a map would count as this process's memory.
-        errors = Decoding(
-            files, read, shape,
+        errors = DecodingPool(
+            files, reader.read, shape,
             lambda start, pixels: _write(descriptor, pixels, start * image_bytes),
-        ).run(told)  # fmt: skip
+        ).run(on_progress)  # fmt: skip
         if errors:
-            raise DataError("bad data", [*_remedy(errors, table, shape), *map(str, errors)])
+            findings = [*_remedy(errors, table, reader.form), *map(str, errors)]
+            raise DataError("bad data", findings)
         os.fsync(descriptor)
         _clear(folder)
         Path(temporary).rename(path)
@@ -168,6 +186,15 @@ def _build(
         os.close(descriptor)
         Path(temporary).unlink(missing_ok=True)
     return path
+
+
+def _warn_of_colours(table: Table, reader: ImageReader) -> None:
+    if reader.n_coloured:
+        logger.warning(
+            "%s: %d of %d images have colours and are converted to grey; "
+            "set is_image_color=true to train on colours",
+            table.path, reader.n_coloured, len(table.files),
+        )  # fmt: skip
 
 
 def _write(descriptor: int, pixels: memoryview, offset: int) -> None:
@@ -188,23 +215,24 @@ def _clear(folder: Path) -> None:
                 left.unlink()
 
 
-def _remedy(errors: list[ValueError], table: Table, expected: Shape) -> list[str]:
-    """Return which params to set when all images have one and the same other shape."""
-    shapes = {error.shape if isinstance(error, OtherShapeError) else None for error in errors}
-    shape = shapes.pop()
-    if len(errors) < len(table.files) or shapes or shape is None:
+def _remedy(errors: list[ImageError], table: Table, form: InputForm) -> list[str]:
+    """Return which params to set when all images have one and the same other size."""
+    sizes = {
+        (error.height, error.width) if isinstance(error, OtherSizeError) else None
+        for error in errors
+    }
+    size = sizes.pop()
+    if len(errors) < len(table.files) or sizes or size is None:
         return []
-    height, width, channels = shape
-    sets = [f"image_height={height}", f"image_width={width}"] if shape[:2] != expected[:2] else []
-    if channels != expected[2]:
-        if channels not in {1, 3}:
-            return []
-        sets.append(f"is_image_color={'true' if channels == 3 else 'false'}")
-    return [f"all images of {table.path} are {words(shape)}: set {' and '.join(sets)}"]
+    height, width = size
+    text = (
+        f"all images of {table.path} have {width}x{height} pixels, not {form.width}x{form.height}"
+    )
+    return [f"{text}: set image_height={height} and image_width={width}"]
 
 
 def _cache_folders(table: Table) -> Iterator[Path]:
-    """Yield where the map may lie: beside the split, else in the system's temporary folder."""
+    """Yield where the map may be: beside the split, otherwise in the system's temporary folder."""
     yield table.path.parent / ".darkroom"
     where = hashlib.sha256(str(table.path.resolve()).encode()).hexdigest()[:16]
     yield Path(tempfile.gettempdir()) / f"darkroom-{os.getuid()}" / where

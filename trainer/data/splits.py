@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer.data.decoding import Told
-from trainer.data.image_map import ImageMap, ignore, open_images
-from trainer.data.table import class_names, outside, read_table
+from trainer.data.decoding_pool import OnProgress, no_progress
+from trainer.data.image_map import ImageMap, open_images
+from trainer.data.model_input import InputForm
+from trainer.data.table import Table, class_names, read_table, unknown_labels
 from trainer.errors import DataError
 from trainer.machine.seeds import HELD_OUT, generator
 from trainer.params.params import Params
@@ -54,7 +55,7 @@ def open_split(
     datadir: str | Path,
     names: Sequence[str] | None = None,
     *,
-    told: Told = ignore,
+    on_progress: OnProgress = no_progress,
 ) -> Split:
     """Open one split.
 
@@ -62,9 +63,8 @@ def open_split(
         params: The image size, channels and number of classes that the data must have.
         kind: "train" or "test".
         datadir: The folder that holds `train` and `test`.
-        names: The classes, one an index; those of the training split when not given.
-        told: Called while images are decoded with how many are done and how many there are; what
-            it raises ends the opening.
+        names: The classes by index; those of the training split when not given.
+        on_progress: Called while images are decoded; whatever it raises ends the opening.
 
     Raises:
         DataError: With everything that is wrong with the split.
@@ -75,16 +75,13 @@ def open_split(
     table = read_table(root / kind)
     findings = list(table.findings)
     try:
-        if names is None:
-            known = table if kind == "train" else read_table(root / "train")
-            names = class_names(known, params.n_classes)
-        findings += outside(table, names)
+        names = names or _class_names(table, root, params)
+        findings += unknown_labels(table, names)
     except DataError as error:
         findings += error.findings
     try:
-        channels, height, width = params.image_shape
-        shape = (height, width, channels)
-        images = open_images(table, shape, resize=params.resize_images, told=told)
+        form = InputForm.of(params)
+        images = open_images(table, form, resize=params.resize_images, on_progress=on_progress)
     except DataError as error:
         raise DataError("bad data", [*findings, *error.findings]) from error
     if findings or names is None:
@@ -94,30 +91,43 @@ def open_split(
     return Split(images, torch.arange(len(labels)), labels, tuple(names), table.files)
 
 
-def open_splits(params: Params, datadir: str | Path, told: Told = ignore) -> tuple[Split, Split]:
-    """Open the training and the test split; `told` is as in `open_split`.
+def _class_names(table: Table, datadir: Path, params: Params) -> list[str]:
+    """Return the classes of the training split; `table` is that of the split being opened."""
+    is_training = table.path.parent == datadir / "train"
+    return class_names(table if is_training else read_table(datadir / "train"), params.n_classes)
+
+
+def open_splits(
+    params: Params, datadir: str | Path, on_progress: OnProgress = no_progress
+) -> tuple[Split, Split]:
+    """Open the training and the test split.
 
     With `validation_split` the test split is that share of each class's training images, drawn by
     the seed, and the test folder is left alone.
+
+    Args:
+        params: As in `open_split`.
+        datadir: The folder that holds `train` and `test`.
+        on_progress: Called while images are decoded; whatever it raises ends the opening.
 
     Raises:
         DataError: With everything that is wrong with either, in one report.
     """
     if params.validation_split:
-        return held_out(open_split(params, "train", datadir, told=told), params)
-    opened, findings = [], dict[str, None]()
+        return held_out(open_split(params, "train", datadir, on_progress=on_progress), params)
+    splits, findings = [], dict[str, None]()
     for kind in ("train", "test"):
         try:
-            opened.append(open_split(params, kind, datadir, told=told))
+            splits.append(open_split(params, kind, datadir, on_progress=on_progress))
         except DataError as error:
             findings.update(dict.fromkeys(error.findings))
-    if len(opened) == 1 and not (Path(datadir) / "test").exists():
+    if len(splits) == 1 and not (Path(datadir) / "test").exists():
         findings["or hold out some of the training images, say validation_split=0.2"] = None
-    if len(opened) == 2:
-        findings.update(dict.fromkeys(_never_seen(opened[0], opened[1], datadir)))
+    if len(splits) == 2:
+        findings.update(dict.fromkeys(_never_seen(splits[0], splits[1], datadir)))
     if findings:
         raise DataError(f"the data in {datadir} cannot be used", list(findings))
-    train, test = opened
+    train, test = splits
     return train, test
 
 

@@ -83,7 +83,7 @@ def _label(text: str) -> str:
     return text
 
 
-def natural(label: str) -> tuple[tuple[int, int, str], ...]:
+def natural_order(label: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key under which numbers in labels count as numbers: `9` before `10`."""
     if re.fullmatch(rf"-?\d{{1,{MOST_DIGITS}}}", label):
         return ((0, int(label), ""),)
@@ -103,20 +103,20 @@ def class_names(table: Table, n_classes: int) -> list[str]:
     Raises:
         DataError: There are more or fewer classes than `n_classes`.
     """
-    present = sorted(set(table.labels), key=natural)
+    present = sorted(set(table.labels), key=natural_order)
     numbers = [str(index) for index in range(n_classes)]
     if set(present) <= set(numbers):
         return numbers
     if len(present) == n_classes:
         return present
     if all(re.fullmatch(r"-?\d+", label) for label in present):
-        raise DataError("bad data", outside(table, numbers))
+        raise DataError("bad data", unknown_labels(table, numbers))
     shown = ", ".join(present[:12]) + (", ..." if len(present) > 12 else "")
     text = f"{table.path} has {len(present)} classes ({shown}) but n_classes is {n_classes}"
     raise DataError("bad data", [f"{text}; set n_classes={len(present)} or mend the labels"])
 
 
-def outside(table: Table, names: Sequence[str]) -> list[str]:
+def unknown_labels(table: Table, names: Sequence[str]) -> list[str]:
     """Return a finding for every row whose label is none of the class names."""
     known = set(names)
     allowed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from trainer.data.decoding import Told
+from trainer.data.decoding_pool import OnProgress
 from trainer.machine.distributed import Group, process_group
 from trainer.machine.signals import StopRequested, stop_requests
 from trainer.observers import Observer
@@ -38,7 +38,7 @@ class RunContext:
     should_stop: Callable[[], bool]
     resume: bool
 
-    def open_together(self, open_data: Callable[[Told], DataT]) -> DataT | None:
+    def open_together(self, open_data: Callable[[OnProgress], DataT]) -> DataT | None:
         """Open the data in all processes; return None in all when one is asked to stop meanwhile.
 
         The first process opens it before the others, which then find the memory map. When there is

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from trainer.checkpoints.folder import CheckpointFolder
-from trainer.data.decoding import Told
+from trainer.data.decoding_pool import OnProgress
 from trainer.data.splits import Split, open_split
 from trainer.data.splits import folds as make_folds
 from trainer.errors import CheckpointError, ParamsError
@@ -181,8 +181,11 @@ class FoldsFile:
         return done
 
 
-def _open_folds(params: Params, datadir: str | Path, count: int, told: Told) -> FoldSplits:
-    return make_folds(open_split(params, "train", datadir, told=told), count, params.manual_seed)
+def _open_folds(
+    params: Params, datadir: str | Path, count: int, on_progress: OnProgress
+) -> FoldSplits:
+    split = open_split(params, "train", datadir, on_progress=on_progress)
+    return make_folds(split, count, params.manual_seed)
 
 
 def _train_folds(context: RunContext, splits: FoldSplits) -> CrossValidation:

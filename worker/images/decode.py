@@ -1,39 +1,38 @@
 """From the bytes of a message to images.
 
-Every form a message may have is one function in `FORMS`, by content type. What cannot be
-an image raises `BadImage` with a reason from `Reason`, and costs little: sizes are read from the
-header and checked before anything is decoded.
+Each form that a message may have is one function in `FORMS`, by content type. A message that cannot
+be decoded raises `BadImage` with a `Reason`, and costs little: sizes are read from the header and
+checked before anything is decoded.
 """
 
 import io
 import math
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
-import cv2
 import numpy as np
 import orjson
 from aiokafka.structs import ConsumerRecord
 from numpy.typing import NDArray
 
+import trainer
 from worker.errors import BadImage
 
-__all__ = ["CONTENT_TYPES", "Image", "Limits", "decode"]
+__all__ = ["CONTENT_TYPES", "Image", "Limits", "Pixels", "decode"]
 
-JSON = "application/json"
+JSON = b"application/json"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 GREY, COLOUR = 1, 3
 
-Pixels = NDArray[np.uint8]
-"""One image, HxW (grey) or HxWx3 (RGB)."""
+Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+"""One image of any size: HxW (grey), HxWx3 (RGB) or HxWx4 (with alpha), as `trainer.to_input`
+takes it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """One image and the id that its prediction will carry."""
 
     id: str
@@ -48,11 +47,8 @@ class Limits:
     n_pixels: int
 
     def check_pixels(self, shape: Sequence[int]) -> None:
-        """Refuse an image, or several in one message, by the size that its header declares."""
-        height_width = shape if len(shape) == 2 else shape[:-1]
-        n_pixels = 1
-        for length in height_width:
-            n_pixels *= int(length)
+        """Refuse an array, of one image or of several, by the shape that its header declares."""
+        n_pixels = math.prod(shape if len(shape) == 2 else shape[:-1])
         if n_pixels > self.n_pixels:
             raise BadImage(
                 "too-many-pixels",
@@ -65,7 +61,7 @@ def decode(record: ConsumerRecord[bytes, bytes], limits: Limits) -> list[Image]:
     """Decode one message: one image, or those of an NxHxWxC array with `-0`, `-1` after the id.
 
     Raises:
-        BadImage: the message is no image that can be served, and why.
+        BadImage: The message is not an image that can be served, and why.
     """
     value = record.value
     if not value:
@@ -77,56 +73,57 @@ def decode(record: ConsumerRecord[bytes, bytes], limits: Limits) -> list[Image]:
             f"at most {limits.n_bytes:,} are decoded (DARKROOM_MAX_IMAGE_BYTES)",
         )
     headers = {name.lower(): content for name, content in record.headers if content is not None}
-    form = _form(headers)
-    inner_id, images = form(value, headers, limits)
+    form = FORMS.get(headers.get("content-type", JSON)) or _form(headers)
     outer_id = headers.get("id")
     image_id = (
         outer_id.decode("utf-8", "replace")
         if outer_id
-        else inner_id or f"{record.topic}-{record.partition}-{record.offset}"
+        else f"{record.topic}-{record.partition}-{record.offset}"
     )
-    if isinstance(images, np.ndarray):
-        return [Image(image_id, images)]
-    return [Image(f"{image_id}-{index}", pixels) for index, pixels in enumerate(images)]
+    return form(value, headers, limits, image_id)
 
 
-Decoded = tuple[str | None, Pixels | list[Pixels]]
-"""An id, where the form carries one, and one image or several."""
-Form = Callable[[bytes, Mapping[str, bytes], Limits], Decoded]
+Headers: TypeAlias = Mapping[str, bytes]
+Form: TypeAlias = Callable[[bytes, Headers, Limits, str], list[Image]]
+"""Takes a message's value, its headers, the limits, and the id of the image."""
 
 
-def _form(headers: Mapping[str, bytes]) -> Form:
-    name = headers.get("content-type", JSON.encode()).decode("utf-8", "replace")
-    form = FORMS.get(name.partition(";")[0].strip().lower())
+def _form(headers: Headers) -> Form:
+    """Return the form of a content type in any spelling, and with parameters behind it."""
+    name = headers["content-type"].decode("utf-8", "replace")
+    form = FORMS.get(name.partition(";")[0].strip().lower().encode())
     if form is None:
         raise BadImage(
             "unknown-content-type",
-            f"content-type {name!r} is not known; send one of {', '.join(CONTENT_TYPES)}",
+            f"unknown content-type {name!r}; send one of {', '.join(CONTENT_TYPES)}",
         )
     return form
 
 
-def _from_json(value: bytes, _headers: Mapping[str, bytes], limits: Limits) -> Decoded:
+def _from_json(value: bytes, headers: Headers, limits: Limits, image_id: str) -> list[Image]:
     try:
         payload = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise BadImage(
             "undecodable",
-            f"the message is no JSON ({error}); what is not JSON needs a content-type header",
+            f"the message is not JSON ({error}); set the content-type header for other forms",
         ) from None
     if not isinstance(payload, dict) or "image" not in payload:
         raise BadImage(
             "undecodable", 'the JSON has no "image"; send {"image": [[0, 255, ...], ...]}'
         )
-    array = _from_rows(payload["image"])
-    image_id = payload.get("id")
-    return None if image_id is None else str(image_id), _one_image(array, limits)
+    pixels = _one_image(_from_rows(payload["image"]))
+    limits.check_pixels(pixels.shape)
+    inner_id = payload.get("id")
+    if inner_id is not None and not headers.get("id"):
+        image_id = str(inner_id)
+    return [Image(image_id, pixels)]
 
 
 def _from_rows(rows: Any) -> NDArray[Any]:
     """Return nested lists as an array; grey bytes, the usual case, in a fifth of numpy's time."""
     if isinstance(rows, list) and all(type(row) is list for row in rows):
-        with suppress(TypeError, ValueError):  # whatever is no byte is told below
+        with suppress(TypeError, ValueError):  # values that are not bytes are reported below
             lines = list(map(bytes, rows))
             if len(set(map(len, lines))) == 1 and lines[0] and type(rows[0][0]) is int:
                 return np.frombuffer(b"".join(lines), np.uint8).reshape(len(lines), -1)
@@ -138,13 +135,13 @@ def _from_rows(rows: Any) -> NDArray[Any]:
         ) from None
 
 
-def _from_npy(value: bytes, _headers: Mapping[str, bytes], limits: Limits) -> Decoded:
+def _from_npy(value: bytes, _headers: Headers, limits: Limits, image_id: str) -> list[Image]:
     array = _npy_array(value, limits)
     if array.ndim != 4:
-        return None, _one_image(array, limits)
+        return [Image(image_id, _one_image(array))]
     if not len(array):
-        raise BadImage("empty", f"the npy array has shape {array.shape}: there is no image in it")
-    return None, [_one_image(image, limits) for image in array]
+        raise BadImage("empty", f"the npy array has shape {array.shape}: it holds no image")
+    return [Image(f"{image_id}-{index}", _one_image(one)) for index, one in enumerate(array)]
 
 
 def _npy_array(value: bytes, limits: Limits) -> NDArray[Any]:
@@ -158,18 +155,20 @@ def _npy_array(value: bytes, limits: Limits) -> NDArray[Any]:
         )
         shape, _, dtype = read_header(stream)
         limits.check_pixels(shape)
-        _check_bytes(math.prod(shape) * dtype.itemsize, len(value) - stream.tell())
+        _check_complete(math.prod(shape) * dtype.itemsize, len(value) - stream.tell())
         stream.seek(0)
         array: NDArray[Any] = np.load(stream, allow_pickle=False)
     except BadImage:
         raise
     except Exception as error:  # the header is Python: its tokenizer and parser raise anything
-        raise BadImage("undecodable", f"the message is no npy array of numbers: {error}") from None
+        raise BadImage(
+            "undecodable", f"the message is not an npy array of numbers: {error}"
+        ) from None
     return array
 
 
-def _check_bytes(n_declared: int, n_bytes: int) -> None:
-    """Refuse an npy array that is cut short: np.load takes the memory for it before it reads."""
+def _check_complete(n_declared: int, n_bytes: int) -> None:
+    """Refuse an npy array that is cut short: np.load allocates its memory before it reads."""
     if n_declared > n_bytes:
         raise BadImage(
             "undecodable",
@@ -178,7 +177,7 @@ def _check_bytes(n_declared: int, n_bytes: int) -> None:
         )
 
 
-def _from_raw(value: bytes, headers: Mapping[str, bytes], limits: Limits) -> Decoded:
+def _from_raw(value: bytes, headers: Headers, limits: Limits, image_id: str) -> list[Image]:
     text = headers.get("shape", b"").decode("utf-8", "replace")
     try:
         shape = tuple(int(length) for length in text.strip("[]() ").split(",") if length.strip())
@@ -194,64 +193,37 @@ def _from_raw(value: bytes, headers: Mapping[str, bytes], limits: Limits) -> Dec
     if n_bytes != len(value):
         raise BadImage(
             "bad-shape",
-            f"shape {text} is {n_bytes:,} bytes, one a value, but the message has {len(value):,}",
+            f"the shape header says {text}, which is {n_bytes:,} bytes, one per value, "
+            f"but the message has {len(value):,}",
         )
-    return None, _one_image(np.frombuffer(value, np.uint8).reshape(shape), limits)
+    return [Image(image_id, _one_image(np.frombuffer(value, np.uint8).reshape(shape)))]
 
 
-def _from_png(value: bytes, _headers: Mapping[str, bytes], limits: Limits) -> Decoded:
-    if not value.startswith(PNG_SIGNATURE) or len(value) < 24:
-        raise BadImage("undecodable", "the message is no PNG: it does not begin like one")
-    width, height = struct.unpack_from(">II", value, 16)  # W3C PNG, 11.2.1: IHDR is first
-    return None, _from_file(value, (height, width), limits)
+def _from_png(value: bytes, _headers: Headers, limits: Limits, image_id: str) -> list[Image]:
+    if not value.startswith(PNG_SIGNATURE):
+        raise BadImage("undecodable", "the message is not a PNG: it does not begin like one")
+    return [Image(image_id, _from_file(value, limits))]
 
 
-def _from_jpeg(value: bytes, _headers: Mapping[str, bytes], limits: Limits) -> Decoded:
+def _from_jpeg(value: bytes, _headers: Headers, limits: Limits, image_id: str) -> list[Image]:
     if not value.startswith(JPEG_SIGNATURE):
-        raise BadImage("undecodable", "the message is no JPEG: it does not begin like one")
-    return None, _from_file(value, jpeg_size(value), limits)
+        raise BadImage("undecodable", "the message is not a JPEG: it does not begin like one")
+    return [Image(image_id, _from_file(value, limits))]
 
 
-def jpeg_size(value: bytes) -> tuple[int, int]:
-    """Return the height and width that a JPEG's frame header declares.
-
-    ITU-T T.81, B.2.2: markers C0 to CF but C4, C8 and CC begin a frame; its sizes follow
-    the segment's length and the sample precision.
-
-    Raises:
-        BadImage: there is no frame header.
-    """
-    position = 2
-    while position + 9 <= len(value) and value[position] == 0xFF:
-        marker = value[position + 1]
-        if marker == 0xFF:  # a fill byte
-            position += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", value, position + 5)
-            return height, width
-        else:
-            position += 2 + int(struct.unpack_from(">H", value, position + 2)[0])
-    raise BadImage("undecodable", "the JPEG has no frame header: it is cut short or damaged")
-
-
-def _from_file(value: bytes, height_width: tuple[int, int], limits: Limits) -> Pixels:
-    limits.check_pixels(height_width)
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+def _from_file(value: bytes, limits: Limits) -> Pixels:
     try:
-        pixels = cv2.imdecode(np.frombuffer(value, np.uint8), flags)
-    except cv2.error as error:
-        raise BadImage("undecodable", f"the image cannot be decoded: {error.err}") from None
-    if pixels is None:
-        raise BadImage("undecodable", "the image cannot be decoded: it is cut short or damaged")
-    if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return pixels.astype(np.uint8, copy=False)
+        return trainer.decode_image(value, max_pixels=limits.n_pixels)
+    except trainer.TooManyPixelsError as error:
+        raise BadImage("too-many-pixels", f"{error}, or raise DARKROOM_MAX_IMAGE_PIXELS") from None
+    except trainer.ImageError as error:
+        raise BadImage("undecodable", str(error)) from None
 
 
-def _one_image(array: NDArray[Any], limits: Limits) -> Pixels:
+def _one_image(array: NDArray[Any]) -> NDArray[np.uint8]:
     """Check an array of numbers and return it as uint8, HxW or HxWx3."""
     if array.size == 0:
-        raise BadImage("empty", f"the image has shape {array.shape}: there is no pixel in it")
+        raise BadImage("empty", f"the image has shape {array.shape}: it has no pixels")
     if array.ndim == 3 and array.shape[-1] == GREY:
         array = array[..., 0]
     if array.ndim != 2 and (array.ndim != 3 or array.shape[-1] != COLOUR):
@@ -260,38 +232,37 @@ def _one_image(array: NDArray[Any], limits: Limits) -> Pixels:
             f"the image has shape {array.shape}; send HxW (grey) or HxWx3 (colour), "
             "or several at once as npy NxHxWxC",
         )
-    limits.check_pixels(array.shape)
     return array if array.dtype == np.uint8 else _as_bytes(array)
 
 
-def _as_bytes(array: NDArray[Any]) -> Pixels:
+def _as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     if array.dtype.kind not in "iuf":
         raise BadImage(
             "out-of-range",
-            "the image holds values that are no numbers, or far too large ones; "
-            "send whole numbers from 0 to 255",
+            "the image holds values that are not numbers, or far too large; "
+            "send integers from 0 to 255",
         )
     low, high = array.min(), array.max()
     if not (low >= 0 and high <= 255):
         wrong = low if not low >= 0 else high
         raise BadImage(
-            "out-of-range", f"the image holds the value {wrong}; send whole numbers from 0 to 255"
+            "out-of-range", f"the image holds the value {wrong}; send integers from 0 to 255"
         )
     as_bytes = array.astype(np.uint8)
     if array.dtype.kind == "f" and not np.array_equal(as_bytes, array):
         raise BadImage(
             "out-of-range",
-            f"the image holds fractions (from {low} to {high}); send whole numbers from 0 to 255, "
-            "so multiply by 255 what is scaled to 1",
+            f"the image holds fractions (from {low} to {high}); send integers from 0 to 255; "
+            "if your values are scaled to 0..1, multiply them by 255",
         )
     return as_bytes
 
 
-FORMS: Mapping[str, Form] = {
+FORMS: Mapping[bytes, Form] = {
     JSON: _from_json,
-    "image/png": _from_png,
-    "image/jpeg": _from_jpeg,
-    "application/x-npy": _from_npy,
-    "application/octet-stream": _from_raw,
+    b"image/png": _from_png,
+    b"image/jpeg": _from_jpeg,
+    b"application/x-npy": _from_npy,
+    b"application/octet-stream": _from_raw,
 }
-CONTENT_TYPES = tuple(FORMS)
+CONTENT_TYPES = tuple(name.decode() for name in FORMS)

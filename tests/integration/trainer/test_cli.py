@@ -106,7 +106,7 @@ def test_a_file_that_is_not_an_image_gets_a_row_and_an_exit_code(
     done = trainer("predict", "logs/checkpoints/best.pt", *files, "--format", "jsonl")
     good, bad = map(json.loads, done.stdout.splitlines())
     assert good["label"] in set("0123456789")
-    assert "is no image" in bad["error"]
+    assert "is not an image" in bad["error"]
     assert done.returncode == 3
     assert trainer("predict", "logs/checkpoints/best.pt", "none*.png").returncode == 3
     words = ("missing.png", files[0], "none*.png", "--format", "jsonl")

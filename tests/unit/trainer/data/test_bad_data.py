@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.unit.trainer.data.test_data import findings, write
 from trainer import Params
@@ -18,12 +19,12 @@ def test_everything_wrong_with_rows_labels_and_files_is_in_one_report(
     """Bad rows hide neither a label outside the classes nor a missing, broken or odd file."""
     write(tmp_path / "test", ["0", "1"])
     folder = write(tmp_path / "train", [str(index % 10) for index in range(10)])
-    (folder / "text.png").write_text("no image")
+    (folder / "text.png").write_text("not an image")
     cv2.imwrite(str(folder / "large.png"), np.zeros((30, 30), np.uint8))
-    cv2.imwrite(str(folder / "colour.png"), np.zeros((28, 28, 3), np.uint8))
+    Image.new("F", (28, 28)).save(folder / "float.tif")
     with (folder / "info.csv").open("a") as file:
         file.write("000001.png,\n../../evil.png,1\nnone.png,1\ntext.png,1\nlarge.png,1\n")
-        file.write("colour.png,1\n000002.png,99\n")
+        file.write("float.tif,1\n000002.png,99\n")
     with (tmp_path / "test/info.csv").open("a") as file:
         file.write(",1\ngone.png,0\n")
     report = "\n".join(findings(small, tmp_path))
@@ -31,9 +32,9 @@ def test_everything_wrong_with_rows_labels_and_files_is_in_one_report(
         "train/info.csv line 12: file or type is empty",
         "train/info.csv line 13: '../../evil.png' is outside",
         "train/none.png is listed in info.csv but is not there",
-        "text.png is no image",
-        "large.png is 30x30 with 1 channel, not 28x28",
-        "colour.png is 28x28 with 3 channels, not 28x28 with 1 channel",
+        "text.png is not an image",
+        "large.png has 30x30 pixels, not 28x28; set resize_images=true",
+        "float.tif has float32 values; images must have 8 or 16 bits per channel",
         "has the label '99', which is no class",
         "test/info.csv line 4: file or type is empty",
         "test/gone.png is listed in info.csv but is not there",
@@ -41,20 +42,24 @@ def test_everything_wrong_with_rows_labels_and_files_is_in_one_report(
     assert [text for text in expected if text not in report] == []
 
 
-@pytest.mark.parametrize(
-    ("shape", "remedy"),
-    [
-        ((28, 28, 3), "set is_image_color=true"),
-        ((30, 32), "set image_height=30 and image_width=32"),
-    ],
-)
-def test_when_all_images_have_another_shape_the_params_to_set_are_named(
-    tmp_path: Path, small: dict[str, Any], shape: tuple[int, ...], remedy: str
+def test_when_all_images_have_another_size_the_params_to_set_are_named(
+    tmp_path: Path, small: dict[str, Any]
 ) -> None:
-    """A folder of colour images, or of another size, is told in one line what would take it."""
+    """A folder of images of another size gets one line that says what to set."""
     for kind in ("train", "test"):
-        write(tmp_path / kind, [str(index) for index in range(10)], shape)
-    assert findings(small, tmp_path)[0].endswith(remedy)
+        write(tmp_path / kind, [str(index) for index in range(10)], (30, 32))
+    assert findings(small, tmp_path)[0].endswith("set image_height=30 and image_width=32")
+
+
+def test_colours_that_become_grey_are_warned_of(
+    tmp_path: Path, small: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning counts the images with colours and names the param that keeps them."""
+    folder = write(tmp_path / "train", ["0", "1"], (28, 28, 3))
+    cv2.imwrite(str(folder / "000001.png"), np.full((28, 28, 3), 7, np.uint8))
+    open_split(Params.validate_all(small), "train", tmp_path)
+    assert "train/info.csv: 1 of 2 images have colours" in caplog.text
+    assert "set is_image_color=true" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -130,24 +130,25 @@ def test_classes_are_numbers_or_words_in_natural_order(
 def test_every_bad_file_of_both_splits_is_in_one_report(
     tmp_path: Path, small: dict[str, Any]
 ) -> None:
-    """Missing, broken, wrong-sized, coloured and deep files are all named, before training."""
+    """Missing, broken, wrong-sized and float files are all named, before training."""
     train = write(tmp_path / "train", ["0", "1", "2", "3", "4"])
     test = write(tmp_path / "test", ["0", "11"])
     (train / "000000.png").write_bytes(b"no picture")
     (train / "000001.png").write_bytes(b"")
     for name, image in {
         "000002.png": np.zeros((20, 30), np.uint8),
-        "000003.png": np.zeros((28, 28, 3), np.uint8),
-        "000004.png": np.zeros((28, 28), np.uint16),
+        "000003.png": np.zeros((30, 20, 3), np.uint8),
     }.items():
         cv2.imwrite(str(train / name), image)
+    cv2.imwrite(str(train / "float.tif"), np.zeros((28, 28), np.float32))
+    (train / "float.tif").rename(train / "000004.png")
     text = "\n".join(findings(small, tmp_path))
     for part in (
-        "000000.png is no image",
-        "000001.png is no image",
-        "000002.png is 30x20 with 1 channel, not 28x28 with 1 channel",
-        "000003.png is 28x28 with 3 channels, not 28x28 with 1 channel",
-        "000004.png has uint16 values",
+        "000000.png is not an image",
+        "000001.png is not an image",
+        "000002.png has 30x20 pixels, not 28x28",
+        "000003.png has 20x30 pixels, not 28x28",
+        "000004.png has float32 values",
         "000001.png has the label '11', which is no class; classes: 0, 1, 2",
     ):
         assert part in text

@@ -15,7 +15,7 @@ import torch
 
 from tests.unit.trainer.data.test_data import findings, write
 from tests.unit.trainer.diary import Diary
-from trainer import Params, fit, train
+from trainer import Params, TooManyPixelsError, fit, train
 from trainer.data import decoding as decoding_module
 from trainer.data import image_map as images_module
 from trainer.data.decoding import read_image
@@ -29,16 +29,16 @@ class Slowed:
         self.read = 0
         self.signalled_at = 0.0
         self._number = number
-        self._real = decoding_module._check_pixels
-        monkeypatch.setattr(decoding_module, "_check_pixels", self._slowly)
+        self._real = decoding_module.image_size
+        monkeypatch.setattr(decoding_module, "image_size", self._slowly)
 
-    def _slowly(self, *given: Any) -> None:
+    def _slowly(self, *given: Any) -> Any:
         self.read += 1
         if self.read == 50 and self._number is not None:
             self.signalled_at = time.monotonic()
             os.kill(os.getpid(), self._number)
         time.sleep(0.01)
-        self._real(*given)
+        return self._real(*given)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -132,12 +132,12 @@ def test_a_bar_is_shown_only_when_decoding_takes_long(
     write(tmp_path / "train", ["0", "1"] * 125)
     params = Params.validate_all(small)
     bar = ProgressBar()
-    open_split(params, "train", tmp_path, told=bar.on_decoding)
+    open_split(params, "train", tmp_path, on_progress=bar.on_decoding)
     assert capsys.readouterr().err == ""
     for map_file in (tmp_path / "train/.darkroom").iterdir():
         map_file.unlink()
     Slowed(monkeypatch)
-    open_split(params, "train", tmp_path, told=bar.on_decoding)
+    open_split(params, "train", tmp_path, on_progress=bar.on_decoding)
     shown = capsys.readouterr().err
     assert "decoding: 100%" in shown
     assert "250/250" in shown
@@ -191,7 +191,7 @@ def test_a_large_map_is_read_and_gives_the_same_images(
 def test_a_pipe_among_the_images_is_an_error_and_not_waited_for(
     tmp_path: Path, small: dict[str, Any]
 ) -> None:
-    """A name in info.csv that is a pipe or a folder is told as no file."""
+    """A name in info.csv that is a pipe or a folder is reported as not a file."""
     write(tmp_path / "test", ["0"])
     folder = write(tmp_path / "train", ["0", "1", "2"])
     for name in ("000000.png", "000001.png"):
@@ -200,7 +200,7 @@ def test_a_pipe_among_the_images_is_an_error_and_not_waited_for(
     (folder / "000001.png").mkdir()
     text = "\n".join(findings(small, tmp_path))
     for name in ("000000.png", "000001.png"):
-        assert f"{name} is listed in info.csv but is no file" in text
+        assert f"{name} is listed in info.csv but is not a file" in text
 
 
 def png_of_zeros(width: int, height: int) -> bytes:
@@ -233,5 +233,7 @@ def test_a_small_file_that_declares_a_huge_image_is_not_decoded(
         raise AssertionError("decoded")
 
     monkeypatch.setattr(cv2, "imdecode", decode)
-    with pytest.raises(ValueError, match=rf"bomb{suffix} declares 8200x8192 pixels; at most"):
-        read_image(path, (28, 28, 1), resize=True)
+    with pytest.raises(
+        TooManyPixelsError, match=rf"bomb{suffix} declares 8200x8192 pixels; at most"
+    ):
+        read_image(path)

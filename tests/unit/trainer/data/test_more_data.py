@@ -57,7 +57,7 @@ def test_images_of_other_sizes_are_resized_on_request(
     """By default another size is an error; with resize_images it is resized."""
     for kind in ("train", "test"):
         pictures(tmp_path / kind, ["0", "1"], (56, 40))
-    with pytest.raises(DataError, match="is 40x56 with 1 channel, not 28x28"):
+    with pytest.raises(DataError, match="has 40x56 pixels, not 28x28"):
         open_splits(Params.validate_all(small), tmp_path)
     train, _ = open_splits(Params.validate_all({**small, "resize_images": True}), tmp_path)
     picture = cv2.imread(str(tmp_path / "train" / "000001.png"), cv2.IMREAD_GRAYSCALE)

@@ -87,14 +87,12 @@ def test_evaluate_and_predict_agree_with_the_training(
     assert [row["images"] for row in evaluation.per_class.values()] == [10.0] * 10
     files = sorted((digits / "test").glob("*.png"))[:20]
     predictions = list(predict(result.last, [*files, digits / "test" / "info.csv"]))
-    model, transform = (
-        load_checkpoint(result.last).classifier(),
-        load_checkpoint(result.last).transform(),
-    )
-    from trainer.data.decoding import read_image  # noqa: PLC0415
-
-    pixels = torch.stack([torch.from_numpy(read_image(file, (28, 28, 1))) for file in files])
+    checkpoint = load_checkpoint(result.last)
+    model, transform, reader = (
+        checkpoint.classifier(), checkpoint.transform(), checkpoint.image_reader(),
+    )  # fmt: skip
+    pixels = torch.stack([torch.from_numpy(reader.read(file)) for file in files])
     assert [str(int(index)) for index in model(transform(pixels)).argmax(1)] == [
         one.label for one in predictions[:20]
     ]
-    assert "is no image" in str(predictions[20].error)
+    assert "is not an image" in str(predictions[20].error)

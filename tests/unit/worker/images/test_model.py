@@ -45,7 +45,10 @@ def test_what_is_served_agrees_with_the_checkpoint(
     model = load_model(checkpoint, "job")
     images = digits[:: max(1, 5000 // (batch_size * 20))][: batch_size * 20]
     served = np.concatenate(
-        [model.probabilities(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
+        [
+            model.probabilities(images[i : i + batch_size, ..., None])
+            for i in range(0, len(images), batch_size)
+        ]
     )
     expected = in_float32(checkpoint, images)
     assert np.abs(served - expected).max() < 0.02
@@ -63,19 +66,14 @@ def test_a_model_knows_its_name_and_classes(checkpoint: Path) -> None:
 def test_images_are_brought_to_the_models_form(checkpoint: Path) -> None:
     """Another size is resized, colour becomes grey."""
     model = load_model(checkpoint, "job")
-    assert model.fit(np.zeros((90, 50), np.uint8)).shape == (28, 28)
-    assert model.fit(np.zeros((5, 9, 3), np.uint8)).shape == (28, 28)
-    red = np.zeros((28, 28, 3), np.uint8)
-    red[..., 0] = 255
-    assert model.fit(red)[0, 0] == 76  # ITU-R BT.601: 0.299 of 255
+    assert model.to_input(np.zeros((90, 50), np.uint8)).shape == (28, 28, 1)
+    assert model.to_input(np.zeros((5, 9, 3), np.uint8)).shape == (28, 28, 1)
 
 
-def test_grey_images_become_colour_for_a_colour_model(checkpoint: Path) -> None:
-    """The three channels are the grey one."""
-    model = load_model(checkpoint, "job")
-    model.is_colour = True
-    assert (model.fit(np.full((28, 28), 9, np.uint8)) == 9).all()
-    assert model.fit(np.full((28, 28), 9, np.uint8)).shape == (28, 28, 3)
+def test_a_models_form_is_described_for_people(checkpoint: Path) -> None:
+    """Errors about deployments name classes, size and colour."""
+    form = load_model(checkpoint, "job").form
+    assert str(form) == "10 classes (0, 1, 2, 3, 4, 5, 6, 7, 8, 9) of 28x28 grey images"
 
 
 def test_a_model_that_gives_no_probabilities_is_refused(
@@ -87,7 +85,7 @@ def test_a_model_that_gives_no_probabilities_is_refused(
         return np.full((len(batch), 10), np.nan, np.float32)
 
     monkeypatch.setattr(model_module.Model, "probabilities", broken)
-    with pytest.raises(trainer.CheckpointError, match="no probabilities"):
+    with pytest.raises(trainer.CheckpointError, match="not probabilities"):
         load_model(checkpoint, "job")
 
 

@@ -36,12 +36,12 @@ class Model:
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []
 
-    def fit(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return pixels
+    def to_input(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return pixels[..., None]
 
     def probabilities(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         self.batch_sizes.append(len(batch))
-        return np.eye(3, dtype=np.float32)[batch[:, 0, 0]]
+        return np.eye(3, dtype=np.float32)[batch[:, 0, 0, 0]]
 
 
 class Publisher:
@@ -149,12 +149,12 @@ async def test_every_image_is_answered_and_then_acknowledged(way: Way) -> None:
 async def test_an_unforeseen_error_of_one_message_stops_nothing(way: Way) -> None:
     """It would end the worker at each of its starts; the message becomes a dead letter."""
 
-    def fit(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def to_input(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if pixels[0, 1]:
             raise RuntimeError("never seen")
-        return pixels
+        return pixels[..., None]
 
-    way.model.fit = fit  # type: ignore[method-assign]
+    way.model.to_input = to_input  # type: ignore[method-assign]
     await way.put(image(2), orjson.dumps({"image": [[0, 1], [0, 0]]}), image(1))
     await way.until_acknowledged(1)
     *predictions, letter = way.publisher.messages
