@@ -121,6 +121,20 @@ async def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT
         await asyncio.sleep(0.005)
 
 
+def assert_whole_training(events: list[Event], epochs: int) -> None:
+    """A training begins and ends once, and says every epoch, each before its checkpoint.
+
+    A checkpoint is written while the next epoch is trained, and may be reported after it.
+    """
+    names = [event["event"] for event in events]
+    assert (names[0], names[-1]) == ("started", "finished")
+    assert sorted(names) == sorted(["started", *["epoch", "checkpoint"] * epochs, "finished"])
+    done = [(event["epoch"], event["event"] == "checkpoint") for event in events[1:-1]]
+    assert [epoch for epoch, is_saved in done if not is_saved] == list(range(1, epochs + 1))
+    assert [epoch for epoch, is_saved in done if is_saved] == list(range(1, epochs + 1))
+    assert all(done.index((epoch, False)) < done.index((epoch, True)) for epoch, _ in done)
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process is there and not only waiting to be reaped."""
     try:

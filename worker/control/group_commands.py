@@ -22,6 +22,7 @@ from worker.messages.commands import (
 from worker.messages.events import EventPublisher
 from worker.training.job import Job, JobKind, JobState
 from worker.training.ledger import JobDamaged, Ledger, Lock
+from worker.training.processes import TooManyProcesses, check_processes
 from worker.training.runner import Runner
 
 __all__ = ["GroupCommands"]
@@ -138,13 +139,11 @@ class GroupCommands:
         return None
 
     def _new_training(self, command: StartTraining) -> Job:
-        if command.processes > 1:
-            raise BadCommand(
-                f"processes: {command.processes} is not supported; a job trains in one process"
-            )
         params = {**self._defaults, **command.params}
-        _check(params)
-        return self._new_job(name=command.id, params=params, deploy=command.deploy)
+        _check(params, command.processes)
+        return self._new_job(
+            name=command.id, params=params, deploy=command.deploy, processes=command.processes
+        )
 
     def _new_evaluation(self, command: Evaluate) -> Job:
         self._check_is_inside(command.path)
@@ -199,10 +198,12 @@ async def _on_disk(work: Callable[..., T], *arguments: object) -> T:
         ) from error
 
 
-def _check(params: Mapping[str, Any]) -> None:
+def _check(params: Mapping[str, Any], processes: int) -> None:
     """Check params as a whole; imports torch, which takes a second or two."""
     try:
-        trainer.Params.validate_all(params)
+        check_processes(processes, trainer.Params.validate_all(params))
+    except TooManyProcesses as error:
+        raise BadCommand(str(error)) from error
     except trainer.ParamsError as error:
         raise BadCommand(f"params: {error}") from error
     except Exception as error:

@@ -1,12 +1,13 @@
-"""A job's process's end of the connection to its worker."""
+"""The end of a connection that is in a job's process; at the other end is what started it."""
 
 import contextlib
 import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 
-from worker.training.process_messages import Outcome, Pulse, Report, Stop, from_line, to_line
+from worker.training.process_messages import Message, Pulse, Stop, from_line, to_line
 
 __all__ = ["Channel"]
 
@@ -14,9 +15,10 @@ PULSE_S = 1.0
 
 
 class Channel:
-    """Sends messages to the worker and receives its request to stop.
+    """Sends messages to the worker, and receives its request to stop.
 
-    The end of the stream means that the worker is dead, and then this process ends too.
+    The end of the stream means that the worker is dead, and then this process ends too. For one of
+    several processes of a job, its launcher stands at the worker's place.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -31,18 +33,23 @@ class Channel:
             os._exit(1)  # the worker died before it could send the descriptor
         return descriptors[0]
 
-    def listen(self) -> None:
-        """Begin to receive, in a thread."""
-        threading.Thread(target=self._listen, name="worker", daemon=True).start()
+    def listen(self, on_stop: Callable[[], None] = lambda: None) -> None:
+        """Begin to receive, in a thread.
 
-    def _listen(self) -> None:
+        Args:
+            on_stop: Called in that thread when the worker asks for a stop.
+        """
+        threading.Thread(target=self._listen, args=(on_stop,), name="worker", daemon=True).start()
+
+    def _listen(self, on_stop: Callable[[], None]) -> None:
         with contextlib.suppress(OSError):
             for line in self._socket.makefile("rb"):
                 if isinstance(from_line(line), Stop):
                     self._stop.set()
+                    on_stop()
         os._exit(1)  # without clean-up: another worker goes on from the last checkpoint
 
-    def send(self, message: Pulse | Report | Outcome) -> None:
+    def send(self, message: Message) -> None:
         """Send a message; blocks while the worker does not keep up."""
         self._socket.sendall(to_line(message))
 

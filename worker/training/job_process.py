@@ -10,11 +10,12 @@ from multiprocessing.process import BaseProcess
 from typing import Self
 
 from worker.errors import WorkerError
-from worker.training import job_main
+from worker.training.exits import how_it_ended
+from worker.training.job_main import main
 from worker.training.ledger import Lock
 from worker.training.process_messages import Outcome, Pulse, Report, Stop, Task, from_line, to_line
 
-__all__ = ["JobProcess", "ProcessDied", "ProcessHung", "how_it_ended"]
+__all__ = ["JobProcess", "ProcessDied", "ProcessHung"]
 
 EXIT_S = 2.0
 LINGER_S = 1.0  # a process that has sent its outcome only has to be torn down
@@ -55,7 +56,7 @@ class JobProcess:
             try:
                 socket.send_fds(here, [b"l"], [lock.fileno()])
                 context = multiprocessing.get_context("spawn")
-                process = context.Process(target=job_main.main, args=(there, task))
+                process = context.Process(target=main, args=(there, task))
                 with _signals_blocked():
                     process.start()
             except BaseException:
@@ -160,15 +161,3 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def how_it_ended(exitcode: int | None) -> str:
-    """Say in words how a process ended, to be put after its name."""
-    if exitcode is None:
-        return "ended in an unknown way"
-    if exitcode >= 0:
-        return f"ended by itself with exit code {exitcode}"
-    name = signal.Signals(-exitcode).name
-    if -exitcode == signal.SIGKILL:
-        name += " (as the system does when memory runs out, or somebody did it by hand)"
-    return f"was ended by {name}"

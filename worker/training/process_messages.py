@@ -44,6 +44,11 @@ class Task:
     datadir: Path
     threads: int
 
+    @property
+    def threads_per_process(self) -> int:
+        """Each process's share of the threads, at least 1."""
+        return max(1, self.threads // self.job.processes)
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True)

@@ -1,12 +1,14 @@
 """What a job's process does with its task: it trains or evaluates, and returns an outcome."""
 
+import os
 import traceback
 
 import trainer
+from worker.errors import WorkerError
 from worker.training.channel import Channel
 from worker.training.process_messages import Outcome, Task
 
-__all__ = ["perform"]
+__all__ = ["failure", "perform"]
 
 
 def perform(task: Task, channel: Channel) -> Outcome:
@@ -21,7 +23,7 @@ def perform(task: Task, channel: Channel) -> Outcome:
             return _train(task, channel)
         return _evaluate(task, channel)
     except BaseException as error:
-        return _failure(error)
+        return failure(error)
 
 
 def _train(task: Task, channel: Channel) -> Outcome:
@@ -62,12 +64,15 @@ def _evaluate(task: Task, channel: Channel) -> Outcome:
     )
 
 
-def _failure(error: BaseException) -> Outcome:
-    if isinstance(error, trainer.TrainerError):
+def failure(error: BaseException) -> Outcome:
+    """Return the outcome of a task that ended in an error."""
+    if isinstance(error, trainer.TrainerError | WorkerError):
         return Outcome(status="failed", reason=str(error))
     if _is_about_memory(error):
         reason = "there was not enough memory; take a smaller batch_size, net_arch or image size"
         return Outcome(status="failed", reason=f"{reason} ({_one_line(error)})")
+    if _is_about_a_peer(error):
+        return Outcome(status="died", reason=_one_line(error))
     trace = "".join(traceback.format_exception(error))
     return Outcome(status="failed", reason=_one_line(error), trace=trace)
 
@@ -79,6 +84,15 @@ def _is_about_memory(error: BaseException) -> bool:
         isinstance(error, RuntimeError)
         and ("can't allocate memory" in words or "out of memory" in words)
     )
+
+
+def _is_about_a_peer(error: BaseException) -> bool:
+    """Whether another process of the same training has gone; gloo has no class for that error."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return False
+    from torch.distributed import DistError  # noqa: PLC0415 - as above
+
+    return isinstance(error, DistError) or "/gloo/" in str(error)
 
 
 def _one_line(error: BaseException) -> str:

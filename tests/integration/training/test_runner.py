@@ -11,19 +11,18 @@ import psutil
 import pytest
 
 import trainer
-from tests.job_room import LONG, PARAMS, Room, is_alive
+from tests.job_room import LONG, PARAMS, Room, assert_whole_training, is_alive
 from worker.training.job import JobState
 
 
 async def test_a_training_is_published_from_start_to_end(room: Room) -> None:
-    """A job's events come in order, an epoch at least each, and its best checkpoint is deployed."""
+    """A job's events come in order, and its best checkpoint is deployed."""
     room.accept("a")
     async with room.runner():
         finished = await room.event("finished")
 
-    assert room.event_names == ["started", *["epoch", "checkpoint"] * 3, "finished"]
+    assert_whole_training(room.events, 3)
     assert all((event["job"], event["id"]) == ("a", "a") for event in room.events)
-    assert [event["epoch"] for event in room.events_named("epoch")] == [1, 2, 3]
     assert finished["checkpoint"] == "a/checkpoints/best.pt"
     assert trainer.load_checkpoint(room.logdir / finished["checkpoint"]).epoch <= 3
     assert [(command.command, command.id) for command in room.commands] == [

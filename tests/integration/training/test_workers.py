@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.job_room import PARAMS, WAIT_S, Room, is_alive, until
+from tests.job_room import PARAMS, WAIT_S, Room, assert_whole_training, is_alive, until
 from worker.testing.digits import write_digits
 from worker.training.job import JobState
 
@@ -68,27 +68,46 @@ class LoneWorker:
 
 
 @pytest.fixture
-def lone_worker(room: Room) -> Iterator[LoneWorker]:
-    room.accept("a", PARAMS | {"num_epochs": 12})
+def processes() -> int:
+    return 1
+
+
+@pytest.fixture
+def lone_worker(room: Room, processes: int) -> Iterator[LoneWorker]:
+    room.accept("a", PARAMS | {"num_epochs": 12, "device": "cpu"}, processes=processes)
     worker = LoneWorker(room)
     yield worker
     worker.close()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 async def test_a_killed_worker_takes_its_training_along_and_leaves_the_job(
-    room: Room, lone_worker: LoneWorker
+    room: Room, lone_worker: LoneWorker, processes: int
 ) -> None:
-    """Kill -9 of the worker: its process dies too, and another worker finishes the job."""
+    """Kill -9 of the worker: its processes die too, and another worker finishes the job."""
     lone_worker.hear("checkpoint")
-    (pid,) = lone_worker.training_pids
+    pids = lone_worker.training_pids
     lone_worker.process.kill()
-    await until(lambda: not is_alive(pid), "the training to die with its worker", 5.0)
+    await until(lambda: not any(map(is_alive, pids)), "the training to die with its worker", 5.0)
+    assert len(pids) == {1: 1, 2: 3}[processes]
     async with room.runner("worker-2"):
         resumed = await room.event("resumed")
         finished = await room.event("finished")
 
     assert resumed["epoch"] >= 1
     assert (finished["epoch"], finished["worker"]) == (12, "worker-2")
+
+
+@pytest.mark.parametrize("processes", [2])
+async def test_ranks_that_are_starting_die_with_the_worker_too(
+    room: Room, lone_worker: LoneWorker
+) -> None:
+    """Nothing is left of a worker that is killed before its training has begun."""
+    await until(lambda: len(lone_worker.training_pids) == 3, "the ranks to be started")
+    pids = lone_worker.training_pids
+    lone_worker.process.kill()
+
+    await until(lambda: not any(map(is_alive, pids)), "the training to die with its worker", 20.0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -118,9 +137,10 @@ def test_one_of_two_workers_trains(room: Room, lone_worker: LoneWorker) -> None:
     finally:
         other.close()
 
-    names = sorted([event.get("event", "command") for event in events] for events in told)
-    epochs = ["epoch", "checkpoint"] * 12
-    assert names == [[], ["started", *epochs, "finished", "command"]]
+    nothing, events = sorted(told, key=len)
+    assert nothing == []
+    assert events.pop()["command"] == "reload-checkpoint"
+    assert_whole_training(events, 12)
 
 
 def until_deployed(room: Room) -> None:

@@ -153,11 +153,22 @@ async def test_params_that_break_the_check_end_no_worker(
     assert "too deep" in caplog.text
 
 
-async def test_several_processes_are_refused_for_now(worker: Worker) -> None:
-    """What cannot be had is said, and not silently done otherwise."""
-    await worker.take("start-training", id="a", processes=2)
+async def test_the_number_of_processes_is_kept(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job has as many as its command asks for."""
+    monkeypatch.setattr("worker.training.processes._cores", lambda: 2)
+    await worker.take("start-training", id="a", params={"device": "cpu"}, processes=2)
 
-    assert "processes: 2" in worker.reason
+    assert worker.job().processes == 2
+
+
+async def test_more_processes_than_cores_are_refused(worker: Worker) -> None:
+    """They would slow each other down; the answer says how many are possible."""
+    await worker.take("start-training", id="a", params={"device": "cpu"}, processes=1024)
+
+    assert "processes: 1024 is too many; each needs a core of its own" in worker.reason
+    assert not worker.ledger.folder("a").exists()
 
 
 @pytest.mark.parametrize("name", ["mine", "deployed.json"])

@@ -35,8 +35,10 @@ class ProcessContract:
         reports = [report async for report in process.messages(WAIT_S)]
         outcome = await process.outcome()
 
-        kinds = [type(report) for report in reports]
-        assert kinds == [JobStarted, *[JobEpoch, JobCheckpoint] * 3]
+        epochs = [report.epoch for report in reports if isinstance(report, JobEpoch)]
+        saved = [report.epoch for report in reports if isinstance(report, JobCheckpoint)]
+        assert isinstance(reports[0], JobStarted)
+        assert (epochs, saved) == ([1, 2, 3], [1, 2, 3])
         assert (outcome.status, outcome.epoch) == ("finished", 3)
         assert outcome.best == "a/checkpoints/best.pt"
 

@@ -10,7 +10,8 @@ import itertools
 import signal
 from collections.abc import AsyncIterator, Callable
 
-from worker.training.job_process import ProcessDied, ProcessHung, how_it_ended
+from worker.training.exits import how_it_ended
+from worker.training.job_process import ProcessDied, ProcessHung
 from worker.training.ledger import Lock
 from worker.training.process_messages import (
     JobCheckpoint,

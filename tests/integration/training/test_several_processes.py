@@ -1,0 +1,166 @@
+"""Trainings by two processes: the weights of one, and nothing lost or left, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+import trainer
+from tests.job_room import Room, assert_whole_training, is_alive, until
+from worker.training.job_process import JobProcess, ProcessHung
+from worker.training.process_messages import JobEpoch, Task
+
+EPOCHS = 12
+# 500 images in batches of 35: the last batch has 10, and each process gets 17 or 18 of the others.
+PARAMS: dict[str, Any] = {
+    "batch_size": 35,
+    "device": "cpu",
+    "eval_batch_size": 100,
+    "eval_freq": 1,
+    "learning_rate": 0.02,
+    "net_arch": [
+        {
+            "class": "torch.nn.Conv2d",
+            "kwargs": {"in_channels": 1, "out_channels": 8, "kernel_size": 5, "stride": 2},
+        },
+        {"class": "torch.nn.BatchNorm2d", "kwargs": {"num_features": 8}},
+        {"class": "torch.nn.ELU"},
+    ],
+    "num_epochs": EPOCHS,
+    "precision": "float32",
+    "save_freq": 1,
+}
+LONG = PARAMS | {"num_epochs": 10_000}
+
+
+@pytest.fixture
+def room(tmp_path: Path, data: Path) -> Room:
+    return Room(tmp_path / "logs", data)
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """Return the ids of a launcher's ranks, rank 0 first."""
+    children = psutil.Process(launcher).children(recursive=True)
+    ranks = [child for child in children if "resource_tracker" not in str(child.cmdline())]
+    return [child.pid for child in sorted(ranks, key=psutil.Process.create_time)]
+
+
+def oom_score_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def weights(room: Room, name: str) -> dict[str, torch.Tensor]:
+    path = room.logdir / name / "checkpoints" / f"epoch-{EPOCHS:05d}.pt"
+    found: dict[str, torch.Tensor] = trainer.load_checkpoint(path).content["model"]
+    return found
+
+
+def assert_alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    for name, expected in one.items():
+        assert (expected.float() - other[name].float()).abs().max() < 5e-4, name
+
+
+async def test_two_processes_give_the_weights_of_one(room: Room) -> None:
+    """The same params on one and on two processes: weights within rounding, the same events."""
+    room.accept("one", PARAMS)
+    room.accept("two", PARAMS, processes=2)
+    async with room.runner():
+        await room.event("finished", 2)
+
+    assert_alike(weights(room, "one"), weights(room, "two"))
+    for job in ("one", "two"):
+        assert_whole_training([event for event in room.events if event["job"] == job], EPOCHS)
+
+
+async def test_a_job_goes_on_whichever_of_its_processes_is_killed(room: Room) -> None:
+    """Kill -9 of rank 1, of rank 0 and of the launcher: resumed each time, and the same weights."""
+    room.accept("one", PARAMS)
+    room.accept("two", PARAMS, processes=2)
+    async with room.runner():
+        await room.event("finished")
+        for count, victim in enumerate(("rank 1", "rank 0", "launcher"), 1):
+            await room.event("checkpoint", len(room.events_named("checkpoint")) + 1)
+            launcher = room.processes[-1].pid
+            ranks = ranks_of(launcher)
+            pid = {"rank 0": ranks[0], "rank 1": ranks[1], "launcher": launcher}[victim]
+            os.kill(pid, signal.SIGKILL)
+            resumed = await room.event("resumed", count)
+            assert "SIGKILL" in resumed["reason"], victim
+            assert resumed["epoch"] >= count, victim
+            assert not any(is_alive(rank) for rank in ranks), victim
+        await room.event("finished", 2)
+
+    assert len(room.processes) == 5
+    assert_alike(weights(room, "one"), weights(room, "two"))
+
+
+async def test_every_process_yields_to_serving_and_listens_to_the_worker_only(room: Room) -> None:
+    """Niceness, memory and threads hold for each; signals do not; a stop saves and ends all."""
+    room.accept("a", LONG, processes=2)
+    async with room.runner(threads=4) as runner:
+        await room.event("epoch")
+        launcher = room.processes[0].pid
+        pids = [launcher, *ranks_of(launcher)]
+        for pid in pids:
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)
+        await room.event("epoch", len(room.events_named("epoch")) + 2)
+        processes = [psutil.Process(pid) for pid in pids]
+        niceness = [process.nice() for process in processes]
+        oom_scores = [oom_score_of(pid) for pid in pids]
+        threads = [process.environ().get("OMP_NUM_THREADS") for process in processes[1:]]
+        addresses = {
+            connection.laddr.ip.removeprefix("::ffff:")
+            for process in processes
+            for connection in process.net_connections("inet")
+        }
+        runner.cancel("a", "stop-1")
+        cancelled = await room.event("cancelled")
+        await until(lambda: not any(is_alive(pid) for pid in pids), "the processes to end", 10.0)
+
+    assert niceness == [10, 10, 10]
+    assert oom_scores == [800, 800, 800]
+    assert threads == ["2", "2"]
+    assert addresses == {"127.0.0.1"}  # nobody outside this machine can take part
+    assert cancelled["epoch"] >= 3
+    assert trainer.load_checkpoint(room.logdir / "a/checkpoints/best.pt")
+    assert room.events_named("resumed") == []
+
+
+async def test_a_rank_that_hangs_is_noticed(room: Room) -> None:
+    """The others wait for it, so that the job goes silent; closing its process ends them all."""
+    room.accept("a", LONG, processes=2)
+    task = Task(room.job("a"), room.logdir, room.datadir, threads=2)
+    with room.ledger.lock("a") as lock:  # type: ignore[union-attr]
+        process = await JobProcess.start(task, lock)
+    try:
+        async for report in process.messages(60.0):
+            if isinstance(report, JobEpoch):
+                break
+        pids = [process.pid, *ranks_of(process.pid)]
+        os.kill(pids[2], signal.SIGSTOP)
+        with pytest.raises(ProcessHung):
+            async for _ in process.messages(1.5):  # a pulse comes once per second
+                pass
+    finally:
+        await process.close()
+
+    await until(lambda: not any(is_alive(pid) for pid in pids), "the processes to end", 10.0)
+    assert room.is_free("a")
+
+
+async def test_bad_data_fails_the_job_once(room: Room, tmp_path: Path) -> None:
+    """Each rank finds the same; one event says it."""
+    room.accept("a", PARAMS, processes=2)
+    async with room.runner(datadir=tmp_path / "nowhere"):
+        failed = await room.event("failed")
+
+    assert "nowhere" in failed["reason"]
+    assert room.event_names == ["failed"]
+    assert len(room.processes) == 1
