@@ -30,20 +30,19 @@ def cross_field_findings(params: Fields, wrong: Collection[str]) -> list[str]:
     """
     found: list[str] = []
     if not {"optim_class", "optim_kwargs", "learning_rate"} & set(wrong):
-        found += _optimiser(params)
+        found += _optimiser_findings(params)
     if "learning_rate_schedule" not in wrong:
-        found += _schedules(params)
-    found += _combinations(params)
+        found += _schedules_findings(params)
+    found += _combinations_findings(params)
     if not {"metrics", "n_classes"} & set(wrong):
-        found += _metrics(params)
-    if not {"additional_transforms", "augmentations", "normalise_mean", "normalise_std"} & set(
-        wrong
-    ):
-        found += _net(params, wrong)
+        found += _metrics_findings(params)
+    transforms = {"additional_transforms", "augmentations", "normalise_mean", "normalise_std"}
+    if not transforms & set(wrong):
+        found += _net_findings(params, wrong)
     return found
 
 
-def _combinations(params: Fields) -> list[str]:
+def _combinations_findings(params: Fields) -> list[str]:
     """Check values that other values forbid."""
     found = []
     if params.precision == "float16" and not params.device.startswith("cuda"):
@@ -60,7 +59,7 @@ def _combinations(params: Fields) -> list[str]:
     return found
 
 
-def _optimiser(params: Fields) -> list[str]:
+def _optimiser_findings(params: Fields) -> list[str]:
     found = wrong_kwargs("optim_kwargs", params.optim_class, params.optim_kwargs, {"params", "lr"})
     if found:
         return found
@@ -71,7 +70,7 @@ def _optimiser(params: Fields) -> list[str]:
     return []
 
 
-def _schedules(params: Fields) -> list[str]:
+def _schedules_findings(params: Fields) -> list[str]:
     found = []
     for index, schedule in enumerate(params.learning_rate_schedule):
         where = f"learning_rate_schedule[{index}]"
@@ -85,7 +84,7 @@ def _schedules(params: Fields) -> list[str]:
     return found
 
 
-def _metrics(params: Fields) -> list[str]:
+def _metrics_findings(params: Fields) -> list[str]:
     found = []
     for index, metric in enumerate(params.metrics):
         try:
@@ -96,7 +95,7 @@ def _metrics(params: Fields) -> list[str]:
     return found
 
 
-def _net(params: Fields, wrong: Collection[str]) -> list[str]:
+def _net_findings(params: Fields, wrong: Collection[str]) -> list[str]:
     try:
         shape = shape_after_transforms(params)
         augmented = shape_after_transforms(params, training=True)

@@ -33,8 +33,8 @@ def check_run(params: Params, logdir: str | Path, *, own_steps: bool = False) ->
         ParamsError: With everything in the params that cannot be done here.
         TrainerError: The folder cannot be written.
     """
-    of_steps = _own_steps(params) if own_steps else _built_in_steps(params)
-    _refuse([*of_steps, *_compiler(params)])
+    step_findings = _own_steps_findings(params) if own_steps else _built_in_steps_findings(params)
+    _refuse([*step_findings, *_compiler_findings(params)])
     return check_logdir(logdir)
 
 
@@ -44,11 +44,11 @@ def check_compiler(params: Params) -> None:
     Raises:
         ParamsError: torch.compile needs a C++ compiler on the CPU, and there is none.
     """
-    _refuse(list(_compiler(params)))
+    _refuse(list(_compiler_findings(params)))
 
 
 def check_logdir(logdir: str | Path) -> Path:
-    """Return the folder of a run after a trial file was written to it, or to where it will be made.
+    """Check that the folder of a run can be written, and return it; it is not made yet.
 
     Raises:
         TrainerError: The folder cannot be written.
@@ -68,7 +68,7 @@ def _refuse(findings: list[str]) -> None:
         raise ParamsError("wrong params", findings)
 
 
-def _own_steps(params: Params) -> Iterator[str]:
+def _own_steps_findings(params: Params) -> Iterator[str]:
     if params.precision == "float16":
         yield (
             "precision: float16 needs gradient scaling, which only the built-in steps do; "
@@ -76,13 +76,13 @@ def _own_steps(params: Params) -> Iterator[str]:
         )
 
 
-def _built_in_steps(params: Params) -> Iterator[str]:
+def _built_in_steps_findings(params: Params) -> Iterator[str]:
     if is_launched() and params.gradient_accumulation > 1:
         yield "gradient_accumulation: several processes share each batch already; set it to 1"
-    yield from _metrics(params)
+    yield from _metrics_findings(params)
 
 
-def _metrics(params: Params) -> Iterator[str]:
+def _metrics_findings(params: Params) -> Iterator[str]:
     """Yield each key that names a metric which an evaluation with the built-in steps lacks."""
     names = ScoreMeter(params.n_classes, params.metrics).names
     known = [*names, *(f"raw_{name}" for name in names if params.ema_decay)]
@@ -97,7 +97,7 @@ def _metrics(params: Params) -> Iterator[str]:
             yield unknown_metric(key, metric, known)
 
 
-def _compiler(params: Params) -> Iterator[str]:
+def _compiler_findings(params: Params) -> Iterator[str]:
     """Look for the compiler where torch will, so that its absence shows before the first step."""
     if not params.compile or torch.device(params.device).type != "cpu":
         return

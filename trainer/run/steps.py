@@ -55,7 +55,7 @@ class ClassifierSteps:
     ) -> StepResult:
         """Take a step with images `(n, c, h, w)` and labels `(n,)`; return the loss, no metrics."""
         optim.zero_grad()
-        x, other, share = self._mixed(x, y)
+        x, other, share = self._mix(x, y)
         parts = self._params.gradient_accumulation
         total = 0.0
         for part_x, part_y, part_other in zip(
@@ -80,7 +80,7 @@ class ClassifierSteps:
         kwargs["test_torchmetrics"].update(logits, y)
         return nn.functional.cross_entropy(logits, y).item(), None
 
-    def _mixed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
+    def _mix(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
         """Return images that are mixed in pairs, the partners' labels, and the own labels' share.
 
         Mixup (Zhang et al. 2018) adds two images, cutmix (Yun et al. 2019) pastes a rectangle of

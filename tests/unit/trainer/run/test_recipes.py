@@ -216,7 +216,7 @@ def mixed(**params: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, floa
     steps = ClassifierSteps(Params.validate_all(params), torch.zeros(1, dtype=torch.int64))
     torch.manual_seed(3)
     x = torch.arange(16.0).view(16, 1, 1, 1).expand(16, 1, 28, 28).clone()
-    return x, *steps._mixed(x, torch.arange(16))
+    return x, *steps._mix(x, torch.arange(16))
 
 
 def test_mixup_adds_partners_by_their_share() -> None:
