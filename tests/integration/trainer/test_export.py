@@ -106,7 +106,7 @@ def test_the_command_checks_on_the_test_images_or_on_those_given(
 ) -> None:
     """`export` says how many images it was tried on; a bad image is an error."""
     done = trainer("export", trained.path, "-o", "model.pt2", "--data", digits)
-    assert "on 100 images the same labels" in done.stdout, done.stderr
+    assert "the same labels on 100 images" in done.stdout, done.stderr
     bad = trainer("export", trained.path, digits / "test/info.csv", "-o", "other.pt2")
     assert (bad.returncode, "is not an image" in bad.stderr) == (3, True)
     assert not (tmp_path / "other.pt2").exists()
