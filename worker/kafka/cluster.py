@@ -21,7 +21,7 @@ from worker.kafka.permissions import CLUSTER, Permission, refusal
 __all__ = ["Cluster"]
 
 FIRST_TRY_S = 1.0
-CONNECT_S = 8.0
+CONNECT_S = 7.0
 """With the diagnosis afterwards and the worker's own start it stays below 15 seconds."""
 ASK_S = 10.0
 DEFAULT_MAX_MESSAGE_BYTES = 1_000_000

@@ -4,6 +4,7 @@ Every client that the worker uses is configured from here, so that none can be r
 where the others are encrypted.
 """
 
+import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,15 @@ EMBEDDED = "embedded"
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+def shows_no_login(record: logging.LogRecord) -> bool:
+    """Whether a log record is none of those of a login, which have the password in them."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return not any(type(one).__name__.startswith("SaslAuthenticate") for one in arguments)
+
+
+logging.getLogger("aiokafka.conn").addFilter(shows_no_login)  # it logs requests at level DEBUG
 
 
 @dataclass(frozen=True)

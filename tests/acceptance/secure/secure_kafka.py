@@ -12,6 +12,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -129,6 +130,22 @@ class SecureKafka(RealKafka):
         if acls := [binding(name, permission) for permission in permissions]:
             for future in admin.create_acls(acls).values():
                 future.result(DONE_S)
+
+    def disallow(self, name: str, permission: Permission) -> None:
+        """Take a permission away from a user."""
+        acl = binding(name, permission)
+        found = AclBindingFilter(
+            acl.restype,
+            acl.name,
+            acl.resource_pattern_type,
+            acl.principal,
+            acl.host,
+            acl.operation,
+            acl.permission_type,
+        )
+        admin = AdminClient(client_settings(self.connection))
+        for future in admin.delete_acls([found]).values():
+            future.result(DONE_S)
 
 
 def binding(name: str, permission: Permission) -> AclBinding:

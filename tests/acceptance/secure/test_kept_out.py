@@ -105,7 +105,6 @@ def by_password(kafka: SecureKafka, files: Path) -> dict[str, Variables]:
         "TLS, where none is": user | {"KAFKA_HOST": f"SASL_SSL://{no_tls}"},
         "a mechanism that is not offered": kafka.by_password(mechanism="PLAIN")
         | {"KAFKA_HOST": one_mechanism},
-        "nothing listens": user | {"KAFKA_HOST": "SASL_SSL://127.0.0.1:1"},
     }
 
 
@@ -172,6 +171,8 @@ def endings(
             **by_password(secure_kafka, files),
             **by_certificate(secure_kafka, files),
             **without_permission(secure_kafka, pub_sub),
+            "nothing listens": secure_kafka.by_password()
+            | {"KAFKA_HOST": "SASL_SSL://127.0.0.1:1"},
         }
         futures = {
             name: threads.submit(ending_of, settings, folder / name.replace(" ", "-"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from typing import get_args
 
 import faust
 import pytest
+from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeRequest
 from confluent_kafka import Producer
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from pydantic import SecretStr
@@ -122,3 +124,16 @@ def test_secrets_are_not_in_its_repr(certificate: Certificate) -> None:
 
     assert "camera" in shown
     assert PASSWORD not in shown
+
+
+def test_no_login_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """What aiokafka logs of its requests at level DEBUG is kept out where it has a password."""
+    log = logging.getLogger("aiokafka.conn")
+    caplog.set_level(logging.DEBUG)
+    for request in (SaslHandShakeRequest("PLAIN"), SaslAuthenticateRequest(PASSWORD.encode())):
+        log.debug(
+            "Request to %s:%d %d: %s", "one", 9092, 1, request.prepare({17: (1, 1), 36: (0, 1)})
+        )
+
+    assert "SaslHandShakeRequest" in caplog.text
+    assert PASSWORD not in caplog.text
