@@ -16,7 +16,7 @@ from worker.bridge.stats import Stats
 __all__ = ["Acks"]
 
 REQUEST_IDS = 1000
-GATHER_S = 0.05
+ACK_DELAY_S = 0.05
 """How long acknowledgements gather: a request costs more than a thousand ids in it."""
 NOT_RETRIED = frozenset(
     {
@@ -67,7 +67,7 @@ class Acks:
             self._settle(*self._answers.get())
         now = time.monotonic()
         while len(self._waiting) >= REQUEST_IDS or (self._waiting and now >= self._send_at):
-            self._send_at = now + GATHER_S
+            self._send_at = now + ACK_DELAY_S
             n_ids = min(REQUEST_IDS, len(self._waiting))
             self._send([self._waiting.popleft() for _ in range(n_ids)])
         while self._failed and now >= self._retry_at:

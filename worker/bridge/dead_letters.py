@@ -15,7 +15,7 @@ from worker.kafka.dead_letters import Headers, explained_headers, headers_withou
 
 __all__ = ["MAX_MESSAGE_BYTES", "DeadLetter", "DeadLetters", "KeptAs"]
 
-CLOSE_S = 1.0
+FLUSH_TIMEOUT_S = 1.0
 MAX_MESSAGE_BYTES = 100_000_000
 """Larger than any message, so that the broker decides which messages are too large."""
 
@@ -118,7 +118,7 @@ class DeadLetters:
     def close(self) -> None:
         """Give up the letters that are not stored; the routes wait for them before they stop."""
         if self._producer is not None:
-            self._producer.flush(CLOSE_S)
+            self._producer.flush(FLUSH_TIMEOUT_S)
             self._producer = None  # its threads and connections end with it
 
     def _produce(self, sending: Sending) -> None:

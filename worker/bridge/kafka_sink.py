@@ -21,7 +21,7 @@ from worker.bridge.mapping import KafkaMessage, origin_of
 __all__ = ["Delivery", "DeliveryOutcome", "KafkaSink", "SinkReport"]
 
 BATCH_BYTES = 1_000_000  # librdkafka's own default
-CLOSE_S = 1.0
+FLUSH_TIMEOUT_S = 1.0
 REPORTED_IDS = 10_000
 SETTINGS: Mapping[str, Any] = {
     "enable.idempotence": True,
@@ -144,7 +144,7 @@ class KafkaSink:
         for producer in (self._producer, self._single_producer):
             if producer is not None:
                 producer.purge()
-                producer.flush(CLOSE_S)
+                producer.flush(FLUSH_TIMEOUT_S)
         self._single_producer = None
         del self._producer
 
