@@ -94,7 +94,7 @@ def open_images(
         name = f"images-{_fingerprint(table, form, resize=resize)}.u8"
     except DataError as missing:
         folder = table.path.parent
-        there = [folder / name for name in table.files if (folder / name).is_file()]
+        there = [folder / name for name in table.files if _is_file(folder / name)]
         read = ImageReader(form, resize=resize).read
         errors = DecodingPool(there, read, form.shape, lambda *_: None).run(on_progress)
         raise DataError("bad data", [*missing.findings, *map(str, errors)]) from missing
@@ -131,6 +131,13 @@ def _fingerprint(table: Table, form: InputForm, *, resize: bool) -> str:
     if wrong:
         raise DataError("bad data", wrong)
     return digest.hexdigest()[:24]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its name is too long, say
+        return False
 
 
 def _build_anywhere(

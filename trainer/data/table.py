@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainer.errors import DataError
 
-COLUMNS = ("files", "type")
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Table", "class_names", "natural_order", "read_table", "unknown_labels"]
+
+FILES, TYPE = "files", "type"
+NEEDED = f"the columns {FILES} and {TYPE}"
+SEPARATORS = ",;\t"
+"""Separators that spreadsheets write; the first line shows which it is."""
+OUTSIDE = r"^/|(?:^|/)\.\.(?:/|\Z)|\0"
+"""File names that lead out of the folder, or that no file can have."""
 MOST_DIGITS = 4000
-"""Of a number in a label: Python reads no longer ones (its default), and nobody writes them."""
+"""Longest number in a label: Python refuses to convert longer ones (by default)."""
+MOST_SHOWN = 12
+"""Class names in an error message."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """`info.csv`, read.
+    """The content of an `info.csv`.
 
     Attributes:
         path: The file.
         files: Image file names, relative to the table's folder.
-        labels: A label each, numbers in their shortest form.
+        labels: One label per file, numbers in their shortest form.
         findings: What is wrong with the rows that were left out.
     """
 
@@ -33,54 +45,98 @@ class Table:
 
 
 def read_table(folder: Path) -> Table:
-    """Read `folder/info.csv`; rows that cannot be used are left out and told in `findings`.
+    """Read `folder/info.csv`, as programs and spreadsheets write it.
+
+    Cells are text, separated by commas, semicolons or tabs; the order of the columns does not
+    matter, and further columns are ignored, as are empty rows. Rows that cannot be used are left
+    out and reported in `findings`.
 
     Raises:
-        DataError: It is not there, is no such table, or lists nothing.
+        DataError: The file is not there, is not such a table, or lists nothing.
     """
     path = folder / "info.csv"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            rows = list(reader)
-    except FileNotFoundError as error:
-        text = f"{path} is not there; it needs the columns {' and '.join(COLUMNS)}"
-        raise DataError("bad data", [text]) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError("bad data", [f"{path} cannot be read: {error}"]) from error
-    if not rows:
-        raise DataError("bad data", [f"{path} lists no image: the split is empty"])
-    missing = [column for column in COLUMNS if column not in rows[0]]
+    table = _read_csv(path)
+    columns = [str(name).strip() for name in table.columns]
+    missing = [name for name in (FILES, TYPE) if name not in columns]
     if missing:
-        there = ", ".join(str(column) for column in rows[0])
-        text = f"{path} lacks the column {' and '.join(missing)}; it has {there}"
+        text = f"{path} lacks the column {' and '.join(missing)}; it has {', '.join(columns)}"
         raise DataError("bad data", [text])
-    wrong = [_wrong(row) for row in rows]
-    good = [row for row, why in zip(rows, wrong, strict=True) if not why]
+    names, labels = (table.iloc[:, columns.index(name)] for name in (FILES, TYPE))
+    labels = labels.str.strip()
+    has_content = (table != "").any(axis=1)
+    is_empty = has_content & (names.eq("") | labels.eq(""))
+    is_outside = has_content & ~is_empty & names.str.contains(OUTSIDE)
+    if not has_content.any():
+        raise _lists_nothing(path)
+    good = has_content & ~is_empty & ~is_outside
+    shortest = {label: _shortest(label) for label in labels[good].unique()}
+    problems = dict.fromkeys(names.index[is_empty], "file or type is empty")
+    for row in names.index[is_outside]:
+        problems[row] = f"{names[row]!r} is outside the split's folder"
     return Table(
         path,
-        tuple(row["files"] for row in good),
-        tuple(_label(row["type"]) for row in good),
-        tuple(f"{path} line {line}: {why}" for line, why in enumerate(wrong, 2) if why),
+        files=tuple(names[good]),
+        labels=tuple(shortest[label] for label in labels[good]),
+        findings=_findings(path, table, problems),
     )
 
 
-def _wrong(row: dict[str, str]) -> str | None:
-    name, label = row["files"], row["type"]
-    if not name or not label or not label.strip():
-        return "file or type is empty"
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
-        return f"{name!r} is outside the split's folder"
-    return None
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read all cells as text.
+
+    Raises:
+        DataError: The file is not there, cannot be read, or is empty.
+    """
+    import pandas as pd  # noqa: PLC0415 - takes half a second
+
+    try:
+        return pd.read_csv(
+            path,
+            sep=_separator(path),
+            encoding="utf-8-sig",
+            dtype=str,
+            na_filter=False,  # NA and null are names like others
+            skip_blank_lines=False,  # they count as lines
+            index_col=False,
+            usecols=lambda _: True,  # cells behind the last column are ignored
+        )
+    except FileNotFoundError as error:
+        raise DataError("bad data", [f"{path} is not there; it needs {NEEDED}"]) from error
+    except pd.errors.EmptyDataError:
+        raise _lists_nothing(path) from None
+    except UnicodeDecodeError as error:
+        text = f"{path} cannot be read: {error}; save it as CSV in UTF-8"
+        raise DataError("bad data", [text]) from error
+    except (OSError, ValueError) as error:
+        raise DataError("bad data", [f"{path} cannot be read: {str(error).strip()}"]) from error
 
 
-def _label(text: str) -> str:
+def _separator(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline()
+    return max(SEPARATORS, key=header.count)
+
+
+def _lists_nothing(path: Path) -> DataError:
+    return DataError("bad data", [f"{path} lists no image: the split is empty; it needs {NEEDED}"])
+
+
+def _findings(path: Path, table: pd.DataFrame, problems: Mapping[int, str]) -> tuple[str, ...]:
+    """Return a finding for each row with a problem, which names the line that the row begins in."""
+    if not problems:
+        return ()
+    # a quoted cell may hold further lines
+    further = table.apply(lambda column: column.str.count("\n")).sum(axis=1).cumsum()
+    first = 2 + sum(name.count("\n") for name in table.columns)
+    lines = first + table.index.to_series() + further.shift(fill_value=0)
+    return tuple(f"{path} line {lines[row]}: {problems[row]}" for row in sorted(problems))
+
+
+def _shortest(label: str) -> str:
     """Return a label in its shortest form: `3`, `03` and `3.0` are the same number."""
-    text = text.strip()
-    if re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", text):
-        return str(int(float(text)))
-    return text
+    if re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", label):
+        return str(int(float(label)))
+    return label
 
 
 def natural_order(label: str) -> tuple[tuple[int, int, str], ...]:
@@ -95,10 +151,10 @@ def natural_order(label: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def class_names(table: Table, n_classes: int) -> list[str]:
-    """Return the class names of a training table in natural order, one an index.
+    """Return the class names of a training table by index, in natural order.
 
-    Labels that are all numbers from 0 below `n_classes` are their own indices, also when some of
-    them do not occur.
+    Labels that are all numbers from 0 below `n_classes` are their own indices, even if some of them
+    do not occur.
 
     Raises:
         DataError: There are more or fewer classes than `n_classes`.
@@ -111,17 +167,20 @@ def class_names(table: Table, n_classes: int) -> list[str]:
         return present
     if all(re.fullmatch(r"-?\d+", label) for label in present):
         raise DataError("bad data", unknown_labels(table, numbers))
-    shown = ", ".join(present[:12]) + (", ..." if len(present) > 12 else "")
-    text = f"{table.path} has {len(present)} classes ({shown}) but n_classes is {n_classes}"
-    raise DataError("bad data", [f"{text}; set n_classes={len(present)} or mend the labels"])
+    text = f"{table.path} has {len(present)} classes ({_shown(present)}) but n_classes is"
+    remedy = f"set n_classes={len(present)} or correct the labels"
+    raise DataError("bad data", [f"{text} {n_classes}; {remedy}"])
 
 
 def unknown_labels(table: Table, names: Sequence[str]) -> list[str]:
-    """Return a finding for every row whose label is none of the class names."""
+    """Return a finding for every row whose label is not among the class names."""
     known = set(names)
-    allowed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return [
-        f"{table.path}: {name} has the label {label!r}, which is no class; classes: {allowed}"
+        f"{table.path}: {name} has the unknown label {label!r}; classes: {_shown(names)}"
         for name, label in zip(table.files, table.labels, strict=True)
         if label not in known
     ]
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_SHOWN]) + (", ..." if len(names) > MOST_SHOWN else "")

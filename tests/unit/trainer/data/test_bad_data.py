@@ -35,7 +35,7 @@ def test_everything_wrong_with_rows_labels_and_files_is_in_one_report(
         "text.png is not an image",
         "large.png has 30x30 pixels, not 28x28; set resize_images=true",
         "float.tif has float32 values; images must have 8 or 16 bits per channel",
-        "has the label '99', which is no class",
+        "has the unknown label '99'; classes: ",
         "test/info.csv line 4: file or type is empty",
         "test/gone.png is listed in info.csv but is not there",
     ]
@@ -66,7 +66,7 @@ def test_colours_that_become_grey_are_warned_of(
     ("train", "test", "expected"),
     [
         (["0", "1", "3"], ["0", "2", "7"], ["class 2, of which", "class 7, of which"]),
-        (["bag", "boot"], ["bag", "shirt"], ["has the label 'shirt', which is no class"]),
+        (["bag", "boot"], ["bag", "shirt"], ["has the unknown label 'shirt'; classes: "]),
     ],
 )
 def test_a_class_that_is_tested_and_never_trained_is_named(

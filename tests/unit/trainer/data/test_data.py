@@ -149,7 +149,7 @@ def test_every_bad_file_of_both_splits_is_in_one_report(
         "000002.png has 30x20 pixels, not 28x28",
         "000003.png has 20x30 pixels, not 28x28",
         "000004.png has float32 values",
-        "000001.png has the label '11', which is no class; classes: 0, 1, 2",
+        "000001.png has the unknown label '11'; classes: 0, 1, 2",
     ):
         assert part in text
     (test / "000000.png").unlink()
