@@ -10,6 +10,8 @@ import numpy as np
 from confluent_kafka import Producer
 from numpy.typing import NDArray
 
+from worker.testing.kafka_clients import Kafka, client_settings
+
 __all__ = ["ImageLoad", "Pixels"]
 
 Pixels = NDArray[np.uint8]
@@ -28,7 +30,7 @@ class ImageLoad:
     exactly once, and those of a key in their order.
 
     Args:
-        bootstrap: `host:port` of a Kafka.
+        kafka: `host:port` of a Kafka, or the connection to a secured one.
         topic: an images topic.
         images: grey images (N, H, W), sent over and over.
         per_s: images per second.
@@ -36,7 +38,7 @@ class ImageLoad:
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, images: Pixels, per_s: float, limit: int = 10**9
+        self, kafka: Kafka, topic: str, images: Pixels, per_s: float, limit: int = 10**9
     ) -> None:
         self.topic = topic
         self.sent = 0
@@ -49,10 +51,9 @@ class ImageLoad:
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap,
+                **client_settings(kafka),
                 "enable.idempotence": True,
                 "linger.ms": 2,
-                "log_level": 0,
                 "message.timeout.ms": 600_000,
                 "partitioner": "murmur2_random",
                 "queue.buffering.max.messages": 2_000_000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 from typing import get_args
 
@@ -14,6 +15,7 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from pydantic import SecretStr
 
 from tests.certificates import Authority, Certificate
+from tests.project import ROOT
 from worker.kafka.connection import Connection, Mechanism, Protocol
 
 PASSWORD = "open sesame"
@@ -137,3 +139,13 @@ def test_no_login_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     assert "SaslHandShakeRequest" in caplog.text
     assert PASSWORD not in caplog.text
+
+
+def test_nobody_else_knows_how_to_reach_kafka() -> None:
+    """The clients' settings for hosts, TLS and SASL are named in one file of the worker."""
+    names = re.compile(r'"(bootstrap[._]servers|security[._]protocol|sasl[._]\w+|ssl[._]\w+)"')
+    files = (ROOT / "worker").rglob("*.py")
+
+    found = {file.name for file in files if names.search(file.read_text("utf-8"))}
+
+    assert found == {"connection.py"}
