@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.documents import README
 from tests.project import ROOT
-from tests.readme import block, blocks
 from worker.testing.brokers import RealKafka
 from worker.testing.processes import clean_environment
 from worker.testing.waiting import wait_until
@@ -26,14 +26,14 @@ KAFKA = "localhost:9092"  # the address in the README; here it is a free port
 TRACKED = ("README.md", "Procfile", "pyproject.toml", "constraints.txt")
 FOLDERS = ("scripts", "trainer", "worker", "tests")
 RUN_HERE = {
-    "demo": block("bash", "scripts/demo"),
-    "kafka": block("bash", "start_kafka"),
-    "worker": block("bash", "faust -A worker"),
-    "send": block("python", "Producer"),
-    "read": block("python", "Consumer"),
-    "train": block("bash", "trainer train"),
-    "train from Python": block("python", "from trainer import"),
-    "embedded Kafka": block("python", "EmbeddedKafka"),
+    "demo": README.block("bash", "scripts/demo"),
+    "kafka": README.block("bash", "start_kafka"),
+    "worker": README.block("bash", "faust -A worker"),
+    "send": README.block("python", "Producer"),
+    "read": README.block("python", "Consumer"),
+    "train": README.block("bash", "trainer train"),
+    "train from Python": README.block("python", "from trainer import"),
+    "embedded Kafka": README.block("python", "EmbeddedKafka"),
 }
 """Every command and snippet of the README; each has its place in a test below."""
 
@@ -166,6 +166,6 @@ def test_embedded_kafka(copy: Copy) -> None:
 
 def test_every_block_is_run() -> None:
     """No command or snippet of the README is left out; unit tests read the JSON."""
-    commands = {each.text for each in blocks() if each.language not in {"json", "text"}}
+    commands = {each.text for each in README.blocks if each.language not in {"json", "text"}}
 
     assert commands == set(RUN_HERE.values())

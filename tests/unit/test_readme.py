@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.project import ROOT
-from tests.readme import block, readme
+from tests.documents import README
 from worker.messages.commands import COMMANDS, parse_command
 from worker.settings import Settings
 
@@ -19,7 +18,7 @@ ROW = re.compile(r"^\| ((?:`\w+`(?:, )?)+) \| (.*?) \| .*\|$", flags=re.MULTILIN
 
 def settings_table() -> dict[str, str]:
     """Return the variables that the README lists, with the default that it gives."""
-    text = readme().partition("## Settings")[2].partition("\n## ")[0]
+    text = README.text.partition("## Settings")[2].partition("\n## ")[0]
     return {
         name: default.strip("`")
         for names, default in ROW.findall(text)
@@ -51,7 +50,7 @@ def test_defaults_are_as_listed(name: str, default: str) -> None:
 
 def test_commands_are_understood() -> None:
     """Every command that exists is shown, and what is shown is a command."""
-    lines = block("json", "start-training").splitlines()
+    lines = README.block("json", "start-training").splitlines()
     shown = {parse_command(line.encode(), default_id="none").command for line in lines}
 
     assert shown == set(COMMANDS)
@@ -59,18 +58,8 @@ def test_commands_are_understood() -> None:
 
 def test_prediction_has_all_fields() -> None:
     """The prediction that is shown has the fields of a prediction."""
-    shown = json.loads(block("json", "top_k"))
+    shown = json.loads(README.block("json", "top_k"))
 
     assert set(shown) == {
         *("id", "label", "index", "confidence", "top_k", "model", "source", "latency_ms")
     }
-
-
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/README.md"])
-def test_links_lead_somewhere(name: str) -> None:
-    """Every file that is linked is there."""
-    path = ROOT / name
-    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", path.read_text("utf-8"))
-    missing = [link for link in links if not (path.parent / link).exists()]
-
-    assert missing == []

@@ -1,36 +1,30 @@
 """docs/commands.md shows what the worker understands and says."""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
+from tests.documents import Document
 from worker.messages.commands import COMMANDS, parse_command
 
-TEXT = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
-EXAMPLES = [
-    line
-    for block in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
-    for line in block.splitlines()
-]
-SHOWN_COMMANDS = [line for line in EXAMPLES if "command" in json.loads(line)]
-SHOWN_EVENTS = [json.loads(line) for line in EXAMPLES if "event" in json.loads(line)]
+SHOWN = Document("docs/commands.md").json_objects()
+SHOWN_COMMANDS = [example for example in SHOWN if "command" in example]
+SHOWN_EVENTS = [example for example in SHOWN if "event" in example]
 EVENTS = {
     *("accepted", "rejected", "started", "resumed", "epoch", "checkpoint", "finished", "failed"),
     *("cancelled", "evaluated", "reloaded", "rolled-back", "reload-failed", "status"),
 }
 
 
-@pytest.mark.parametrize("example", SHOWN_COMMANDS)
-def test_every_command_shown_is_understood(example: str) -> None:
+@pytest.mark.parametrize("example", SHOWN_COMMANDS, ids=lambda example: example["id"])
+def test_every_command_shown_is_understood(example: dict[str, object]) -> None:
     """An example can be sent as it stands."""
-    assert parse_command(example.encode(), default_id="x").id != "x"
+    assert parse_command(json.dumps(example).encode(), default_id="x").id == example["id"]
 
 
 def test_every_command_and_event_is_shown() -> None:
     """Nothing that the worker understands or says is missing."""
-    assert {json.loads(line)["command"] for line in SHOWN_COMMANDS} == set(COMMANDS)
+    assert {example["command"] for example in SHOWN_COMMANDS} == set(COMMANDS)
     assert {event["event"] for event in SHOWN_EVENTS} == EVENTS
 
 

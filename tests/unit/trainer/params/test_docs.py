@@ -1,11 +1,11 @@
-"""docs/trainer.md lists the params as they are."""
+"""docs/params.md lists the params as they are."""
 
 import re
-from pathlib import Path
 
+from tests.documents import Document
 from trainer import Params
 
-TEXT = (Path(__file__).parents[4] / "docs" / "trainer.md").read_text()
+TEXT = Document("docs/params.md").text
 
 
 def test_every_param_is_listed_with_its_description() -> None:
