@@ -1,17 +1,20 @@
-"""Line charts as SVG: text that any browser draws, so that no drawing library is needed."""
+"""Line charts as SVG: any browser draws them, and no drawing library is needed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TypeAlias
+
+__all__ = ["Point", "line_chart"]
 
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 30, 40
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#7f7f7f")
 GRID_LINES = 5
 
-Point = tuple[float, float]
+Point: TypeAlias = tuple[float, float]
 
 
 def line_chart(title: str, lines: Mapping[str, Sequence[Point]]) -> str:
@@ -20,6 +23,9 @@ def line_chart(title: str, lines: Mapping[str, Sequence[Point]]) -> str:
     Args:
         title: Shown above.
         lines: Points `(x, y)` by name, in the order of x; values that are not finite are left out.
+
+    Returns:
+        The element, its texts escaped; an empty text when there is no point.
     """
     finite = {
         name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in lines.items()
@@ -46,14 +52,14 @@ def line_chart(title: str, lines: Mapping[str, Sequence[Point]]) -> str:
 
 
 class _Plane:
-    """Where a point of the data lies on the drawing."""
+    """The mapping of the data's points to pixels of the drawing."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         xs, ys = zip(*points, strict=True)
         self._x, self._y = _range(xs), _range(ys)
 
     def at(self, point: Point) -> tuple[float, float]:
-        """Return a point's place in pixels."""
+        """Return the pixel position of a point."""
         (left, right), (low, high) = self._x, self._y
         across = (point[0] - left) / (right - left)
         up = (point[1] - low) / (high - low)
@@ -71,7 +77,7 @@ class _Plane:
             y = self.at((left, value))[1]
             drawn += [
                 f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>',
-                f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>',
+                f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>',
             ]
         below = HEIGHT - BOTTOM + 14
         return [
@@ -81,8 +87,13 @@ class _Plane:
         ]
 
 
+def _number(value: float) -> str:
+    """Return a value as text that fits left of the grid."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
 def _range(values: Sequence[float]) -> Point:
-    """Return the lowest and the highest value, apart even when all are alike."""
+    """Return the lowest and the highest value, or a range around them when all are equal."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 

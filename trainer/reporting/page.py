@@ -1,35 +1,35 @@
-"""An HTML page that opens in any browser, without a server, scripts or a network."""
+"""HTML pages that open in any browser, without a server, scripts or a network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from html import escape
+from functools import cache
 
-STYLE = """
-body { font: 14px/1.5 system-ui, sans-serif; color: #222; max-width: 1000px; margin: 2em auto; }
-table { border-collapse: collapse; } td, th { padding: 2px 8px; text-align: right; }
-th:first-child, td:first-child { text-align: left; } thead { border-bottom: 1px solid #999; }
-svg { font-size: 11px; } svg .title { font-size: 14px; } svg .grid { stroke: #ddd; }
-polyline { fill: none; stroke-width: 1.5; }
-pre { margin: 0; white-space: pre-wrap; text-align: left; max-width: 700px; }
-figure { display: inline-block; margin: 6px; font-size: 12px; max-width: 140px; }
-figure img { width: 112px; image-rendering: pixelated; } figcaption { overflow-wrap: anywhere; }
-"""
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+__all__ = ["page"]
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """Return a page with a heading, in the style of tables and charts.
+def page(template: str, title: str, **values: object) -> str:
+    """Return a page.
 
     Args:
-        title: As text.
-        body: Elements, as HTML.
+        template: A file in `templates/`, which extends `page.html`.
+        title: Heading of the page, as text.
+        **values: What the template shows; texts are escaped.
+
+    Raises:
+        jinja2.UndefinedError: The template shows a value that is not given.
     """
-    heading = escape(title)
-    lines = [
-        "<!DOCTYPE html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{heading}</title>',
-        f"<style>{STYLE}</style></head><body><h1>{heading}</h1>",
-        *body,
-        "</body></html>",
-    ]
-    return "\n".join(lines)
+    return _environment().get_template(template).render(title=title, **values)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("trainer.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -105,7 +105,8 @@ def curve_page(found: LearningRates) -> str:
         "smoothed": list(zip(exponents, found.smoothed, strict=True)),
     }
     nearest = min(lines["smoothed"], key=lambda point: abs(point[0] - math.log10(found.suggestion)))
-    return page(title, [line_chart(title, {**lines, "suggested": [nearest]})])
+    chart = line_chart(title, {**lines, "suggested": [nearest]})
+    return page("chart.html", title, chart=chart)
 
 
 def _check_range(lowest: float, highest: float, steps: int) -> None:

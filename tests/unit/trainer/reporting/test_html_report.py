@@ -94,6 +94,13 @@ def test_a_chart_leaves_out_what_is_not_finite() -> None:
     assert line_chart("loss", {"train": [(1, float("inf"))]}) == ""
 
 
+def test_large_numbers_fit_beside_a_chart() -> None:
+    """Thousands of images per second are written out, not cut off at the left."""
+    chart = line_chart("images/s", {"": [(1, 1500.0), (2, 12345.0)]})
+    assert "12,345" in chart
+    assert "e+" not in chart
+
+
 def test_mistakes_come_with_the_most_confident_first() -> None:
     """Right predictions are none, and no more are returned than asked for."""
     probabilities = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
