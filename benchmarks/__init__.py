@@ -1,1 +1,1 @@
-"""Benchmarks: one file a question, and the peers it is measured against."""
+"""Benchmarks: one file per question, and the peers that Darkroom is measured against."""

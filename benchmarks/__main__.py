@@ -29,7 +29,7 @@ def questions() -> dict[str, str]:
 
 
 def listing() -> str:
-    """Return the benchmarks, one a line."""
+    """Return the benchmarks, one per line."""
     found = questions()
     if not found:
         return "  (none yet)"

@@ -1,8 +1,8 @@
-"""What a benchmark reports: contenders with their samples, ratios with their targets.
+"""The result of a benchmark: contenders with their samples, ratios with their targets.
 
-A file of this folder has `measure(bench: Benchmark) -> None` and a docstring whose first line is
-the question that it answers. It measures its contenders interleaved, in one run, and hands the
-samples in.
+Each benchmark is a file of this folder with a function `measure(bench: Benchmark) -> None`; the
+first line of its docstring is its question. It measures all contenders in turns, in one run, and
+adds their samples to the result.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Ratio:
-    """One figure over another, and the target that it is held to."""
+    """One figure divided by another, with its target."""
 
     value: float
     target: float
@@ -72,7 +72,7 @@ class Benchmark:
         return row
 
     def ratio(self, name: str, value: float, target: float, *, at_most: bool = False) -> Ratio:
-        """Add a ratio, named "what over what"; met when at least (or at most) its target."""
+        """Add a ratio, named "A over B"; it is met if it is at least (or at most) its target."""
         self.ratios[name] = Ratio(float(value), float(target), at_most)
         return self.ratios[name]
 
@@ -113,7 +113,7 @@ class Benchmark:
 
 
 def figure(value: float) -> str:
-    """Return a figure with three significant digits, or whole with thousands separated."""
+    """Return a figure with three significant digits; from 1000 on as a whole number."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -1,8 +1,9 @@
-"""How fast does the bridge mirror, against Google's own clients, and what does it cost the serving?
+"""How fast does the bridge mirror messages, compared with Google's clients?
 
-784-byte messages, counted at the far end, contenders in turns, on a real Kafka whose log is in
-memory, where there is room (TMPDIR=/tmp puts it on the disk). The fake Pub/Sub runs in a process of
-its own. So the client is the limit; on Google's emulator the emulator is.
+Messages have 784 bytes and are counted at the other side; contenders run in turns. Kafka is real
+and keeps its log in memory if there is room (TMPDIR=/tmp puts it on the disk). The fake Pub/Sub
+runs in its own process, so that the client is the limit; on Google's emulator the emulator is. It
+is also measured how many images a worker classifies beside a busy bridge.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from benchmarks.bridge_beside import serving_beside
 from benchmarks.bridge_ground import Ground, module, script
 
 ROUNDS = 5
-WARM_UP = 1_000_000  # messages, until Kafka takes a third of the time for one that it took at first
+WARM_UP = 1_000_000  # messages; after them Kafka takes a third of the time per message
 ON_FAKE = 120_000
 BY_GOOGLE = 30_000
 ON_EMULATOR = {"out": 30_000, "in": 6_000}
 MEMORY = Path("/dev/shm")
-LOG_BYTES = 8_000_000_000  # what a run takes
-READERS_ON_EMULATOR = 16  # it gives each stream 2,000 messages a second
+LOG_BYTES = 8_000_000_000  # space that a run needs
+READERS_ON_EMULATOR = 16  # which gives each stream 2,000 messages per second
 
 
 def measure(bench: Benchmark) -> None:
@@ -44,7 +45,7 @@ def measure(bench: Benchmark) -> None:
 
 
 def memory() -> str | None:
-    """Return a folder that is in memory, None where another is wanted or there is no room."""
+    """Return a folder in memory; None if TMPDIR names another one or memory has no room."""
     if "TMPDIR" in os.environ or not MEMORY.is_dir():
         return None
     return str(MEMORY) if shutil.disk_usage(MEMORY).free > LOG_BYTES else None
@@ -99,7 +100,7 @@ def on_emulator(bench: Benchmark, ground: Ground) -> None:
 def in_turns(
     contenders: dict[str, Callable[[int], float]], sizes: dict[str, int]
 ) -> dict[str, list[float]]:
-    """Let each contender run once a round, and return the messages a second."""
+    """Let each contender run once per round, and return its messages per second."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(ROUNDS):
         for name, run in contenders.items():

@@ -1,4 +1,4 @@
-"""What has arrived at the far end of a contender of the bridge's benchmark, and how fast."""
+"""How many messages have arrived at the other side in the bridge's benchmark, and how fast."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TIMEOUT_S = 120.0
 
 
 class Arrivals:
-    """Counts messages at the far end, and times them from the first to the last."""
+    """Counts messages at the other side, and takes the time from the first to the last."""
 
     def __init__(self, n_messages: int) -> None:
         self._n_messages = n_messages
@@ -24,7 +24,7 @@ class Arrivals:
         return self._all.is_set()
 
     def add(self, n_messages: int) -> None:
-        """Count messages that have come just now."""
+        """Count messages that have just arrived."""
         if not n_messages:
             return
         with self._lock:
@@ -36,7 +36,9 @@ class Arrivals:
                 self._all.set()
 
     def rate(self) -> float:
-        """Wait for the last message, and return messages a second after the first ones."""
+        """Wait for the last message, and return the messages per second after the first ones."""
         if not self._all.wait(TIMEOUT_S):
-            raise RuntimeError(f"{self._count} of {self._n_messages} came in {TIMEOUT_S:g} s")
+            raise RuntimeError(
+                f"{self._count} of {self._n_messages} messages arrived within {TIMEOUT_S:g} s"
+            )
         return (self._count - self._n_first) / (self._last_at - self._first_at)

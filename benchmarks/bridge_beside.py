@@ -1,4 +1,4 @@
-"""How fast a worker serves while its bridge mirrors other messages, and while it has none."""
+"""How fast a worker classifies with and without a bridge that mirrors other messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEATS_PER_S = 20
 
 
 def serving_beside(bench: Benchmark, fake: str) -> None:
-    """Fill in how serving fares beside a bridge that mirrors 2,000 messages a second."""
+    """Measure images per second with and without a bridge that mirrors 2,000 messages/s."""
     rates: dict[str, list[float]] = {"serving alone": [], "serving beside the bridge": []}
     with stage() as here:
         ground = Ground(here.kafka.bootstrap, fake, readers=1)
@@ -37,7 +37,7 @@ def serving_beside(bench: Benchmark, fake: str) -> None:
 
 @contextmanager
 def busy_route(here: Stage, ground: Ground, fake: str) -> Iterator[Contender]:
-    """Send to the topic of a route from a thread, and yield the worker that has the route."""
+    """Yield a worker with a route, while a thread sends messages to the route's topic."""
     kafka, (topic, _) = here.create_topic(f"other-{time.time_ns()}"), ground.topic()
     route = {"kafka_topic": kafka, "pub_sub_topic": topic.rpartition("/")[2]}
     environment = {

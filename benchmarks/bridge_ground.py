@@ -1,4 +1,4 @@
-"""The brokers of the bridge's benchmark, what fills and counts them, and Google's own clients."""
+"""The brokers of the bridge's benchmark, and the contenders: the bridge and Google's clients."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ PubsubMessage = types.PubsubMessage.pb()
 
 
 class Ground:
-    """A Kafka and a Pub/Sub, with what a contender needs made anew for each run."""
+    """A Kafka and a Pub/Sub; each run of a contender gets new topics and subscriptions."""
 
     def __init__(self, bootstrap: str, host: str, readers: int) -> None:
-        """Take both addresses, and how many streams it takes to count what arrives."""
+        """Take both addresses, and the number of streams that count arriving messages."""
         self._bootstrap = bootstrap
         self._readers = readers
         self._host = host
@@ -46,13 +46,13 @@ class Ground:
         )
 
     def warm_up(self, n_messages: int) -> None:
-        """Let Kafka take and give so many messages: a JVM compiles what it runs only by and by."""
+        """Send messages to Kafka and read them: a JVM compiles its code while it runs."""
         for _ in range(n_messages // WARM_UP_MESSAGES):
             topic = self._kafka_topic()
             self._fill_kafka(topic, WARM_UP_MESSAGES)
             self._read_kafka(topic, WARM_UP_MESSAGES)
 
-    # the contenders: messages a second, from the first at the far end to the last
+    # the contenders: messages per second, from the first to the last arrival
 
     def google_publish(self, n_messages: int) -> float:
         topic, subscription = self.topic()
@@ -128,7 +128,7 @@ class Ground:
             arrivals.rate()
         return came[n_messages // 10 :]
 
-    # what they need
+    # topics, messages and counters for the contenders
 
     def topic(self) -> tuple[str, str]:
         name = uuid.uuid4().hex[:8]
@@ -171,7 +171,7 @@ class Ground:
         consumer.close()
 
     def _count_kafka(self, topic: str, n_messages: int) -> float:
-        """Count by where the log ends: to fetch it all is much of what is measured here."""
+        """Count by the end offsets of the log; fetching the messages would cost too much."""
         consumer = Consumer({"bootstrap.servers": self._bootstrap, "group.id": "bench"})
         partitions = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
         arrivals = Arrivals(n_messages)
@@ -191,7 +191,7 @@ class Ground:
         n_messages: int,
         arrived: Callable[[Iterable[Any]], object] = bool,
     ) -> Iterator[Arrivals]:
-        """Count in the background what a subscription delivers."""
+        """Count the messages of a subscription in the background."""
         arrivals, over = Arrivals(n_messages), threading.Event()
         request = types.StreamingPullRequest.pb()
 
@@ -224,7 +224,7 @@ class Ground:
 
     @contextmanager
     def _bridge(self, route: Route) -> Iterator[None]:
-        """Run the bridge in a process of its own, as in a worker that does nothing else."""
+        """Run the bridge in its own process, like a worker that does nothing else."""
         command = [sys.executable, "-m", "worker.testing.bridge_process"]
         process = subprocess.Popen(
             [*command, self._bootstrap, route.model_dump_json()],
@@ -248,14 +248,14 @@ def script(name: str, *options: str) -> Iterator[str]:
 
 @contextmanager
 def module(name: str) -> Iterator[str]:
-    """Run a module that says where it is ready."""
+    """Run a module that prints its address, and return the address."""
     with ready([sys.executable, "-m", name]) as address:
         yield address
 
 
 @contextmanager
 def ready(command: list[str]) -> Iterator[str]:
-    """Run a server until the end, from the line on that says where it is."""
+    """Run a server until the block ends; yield the address that it prints."""
     environment = {name: value for name, value in os.environ.items() if "PUBSUB" not in name}
     server = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment

@@ -1,6 +1,7 @@
-"""Is every image answered, whatever dies? Kills, broker stops, rebalances and SIGTERM under load.
+"""Is every image answered although workers and brokers die?
 
-On a real Kafka, counted by id in the topics afterwards. DARKROOM_BENCH_KILLS, DARKROOM_BENCH_STOPS
+Kills, broker stops, rebalances and SIGTERM under load, on a real Kafka; afterwards the answers in
+the topics are counted by id. DARKROOM_BENCH_KILLS, DARKROOM_BENCH_STOPS
 and DARKROOM_BENCH_SECONDS (of a broker stop) shorten a run.
 """
 
@@ -26,7 +27,7 @@ N_WORKERS = 3
 
 
 def measure(bench: Benchmark) -> None:
-    """Go through each ordeal with fresh topics, and hand in what was answered."""
+    """Run each ordeal on new topics, and report which images were answered."""
     n_kills, n_stops = setting("KILLS", 100), setting("STOPS", 2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -53,7 +54,7 @@ def measure(bench: Benchmark) -> None:
 
 
 def report(bench: Benchmark, verdicts: dict[str, Verdict], n_kills: int) -> None:
-    """Hand in duplicates and ratios."""
+    """Report duplicates and ratios."""
     for what, verdict in verdicts.items():
         bench.row(f"{what}: images", "images", [len(verdict.account.images)])
         bench.row(f"{what}: answered again", "images", [verdict.account.duplicates])
@@ -62,7 +63,7 @@ def report(bench: Benchmark, verdicts: dict[str, Verdict], n_kills: int) -> None
     again = {what: verdict.account.duplicates for what, verdict in verdicts.items()}
     a_kill = again[f"{n_kills} kills"] / max(1, n_kills)
     bench.ratio(
-        "answered again over what is in flight, a kill", a_kill / IN_FLIGHT, 1, at_most=True
+        "answered again over images in flight, per kill", a_kill / IN_FLIGHT, 1, at_most=True
     )
     for what in ("12 rebalances", "6 SIGTERMs"):
         bench.ratio(f"answered again, {what}", again[what], 0, at_most=True)
@@ -72,7 +73,7 @@ def report(bench: Benchmark, verdicts: dict[str, Verdict], n_kills: int) -> None
 
 
 def broker_stops(kafka: RealKafka, count: int, seconds: float) -> Faults:
-    """Stop the broker and start it again, so many times; workers that end are started again."""
+    """Stop and start the broker `count` times; restart workers that end."""
 
     def faults(deployment: LocalDeployment) -> None:
         for _ in range(count):
@@ -86,7 +87,7 @@ def broker_stops(kafka: RealKafka, count: int, seconds: float) -> Faults:
 
 
 def supervise(deployment: LocalDeployment, seconds: float) -> None:
-    """Start again whatever ends, for so long."""
+    """Restart workers that end, for some seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         keep_alive(deployment)
@@ -94,7 +95,7 @@ def supervise(deployment: LocalDeployment, seconds: float) -> None:
 
 
 def comes_and_goes(count: int) -> Faults:
-    """Have one more worker come and go, so many times."""
+    """Start and end one more worker `count` times."""
 
     def faults(deployment: LocalDeployment) -> None:
         extra = deployment.start_worker()
@@ -107,7 +108,7 @@ def comes_and_goes(count: int) -> Faults:
 
 
 def terminations(count: int) -> Faults:
-    """End one worker after the other with SIGTERM, and start it again, so many times."""
+    """End one worker after the other with SIGTERM and start it again, `count` times in all."""
 
     def faults(deployment: LocalDeployment) -> None:
         for number in range(count):

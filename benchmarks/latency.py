@@ -1,7 +1,8 @@
-"""How long does an image wait for its prediction at a steady 200 a second, also beside a training?
+"""How long does an image wait for its prediction, with and without a training?
 
-JSON images on one real Kafka, from the producer's call to the prediction in a consumer's hands, all
-contenders interleaved. DARKROOM_BENCH_SECONDS and DARKROOM_BENCH_ROUNDS shorten a run.
+JSON images at a steady 200 per second on one real Kafka, from the producer's call to the arrival of
+the prediction at a consumer; all contenders in turns. DARKROOM_BENCH_SECONDS and
+DARKROOM_BENCH_ROUNDS shorten a run.
 """
 
 from __future__ import annotations
@@ -70,12 +71,12 @@ class Client:
         return name
 
     def close(self) -> None:
-        """Hear of what was sent, and let go of the broker."""
+        """Wait for the broker's confirmations, and disconnect."""
         self.producer.flush(10.0)
         self.consumer.close()
 
     def read(self, timeout_s: float) -> None:
-        """Take in what has arrived."""
+        """Note the predictions that have arrived."""
         for one in self.consumer.consume(500, timeout_s):
             if one.error() is None:
                 name = orjson.loads(one.value() or b"{}")["id"]
@@ -95,7 +96,7 @@ class Client:
             self.read(0.05)
 
     def steady(self, first: int, seconds: float) -> Milliseconds:
-        """Send 200 images a second and return how long each waited."""
+        """Send 200 images per second and return how long each waited."""
         begin = time.perf_counter()
         names = []
         for number in range(int(seconds * PER_S)):
@@ -106,7 +107,7 @@ class Client:
         return [(self.arrived[name] - self.sent[name]) * 1000 for name in names]
 
     def burst(self, first: int, count: int) -> float:
-        """Send images as fast as it goes and return how many were answered a second."""
+        """Send images as fast as possible and return how many were answered per second."""
         names = [self.send(number) for number in range(first, first + count)]
         self.producer.flush(60.0)
         self.wait_for(names, 2 * END_S)
@@ -115,7 +116,7 @@ class Client:
 
 @contextmanager
 def serving(here: Stage, contender: Contender) -> Iterator[Client]:
-    """Run a contender on topics of its own until it answers, and end it."""
+    """Run a contender on its own topics; yield when it answers, and end it afterwards."""
     name = uuid.uuid4().hex[:6]
     topic, answers = here.create_topic(f"images-{name}"), here.create_topic(f"answers-{name}")
     client = Client(here, topic, answers)
@@ -126,7 +127,7 @@ def serving(here: Stage, contender: Contender) -> Iterator[Client]:
 
 
 def measure(bench: Benchmark) -> None:
-    """Measure everyone, then the worker beside a training."""
+    """Measure all contenders, then the worker beside a training."""
     seconds, rounds = setting("SECONDS", SECONDS), setting("ROUNDS", ROUNDS)
     p50: dict[str, list[float]] = defaultdict(list)
     p99: dict[str, list[float]] = defaultdict(list)
@@ -174,7 +175,7 @@ def report(
     p99: dict[str, list[float]],
     rates: dict[str, list[float]],
 ) -> None:
-    """Hand in the ratios."""
+    """Report the ratios."""
     median = {
         ("p50", who): float(np.median(values)) for who, values in p50.items()
     } | {("p99", who): float(np.median(values)) for who, values in p99.items()}  # fmt: skip

@@ -1,7 +1,8 @@
-"""How many images a second are served, against loops by hand and other stream frameworks?
+"""How many images per second does a worker classify, compared with other ways?
 
-One real Kafka, the published net at 28x28, all contenders interleaved on topics filled beforehand,
-at-least-once for everyone. DARKROOM_BENCH_IMAGES and DARKROOM_BENCH_ROUNDS shorten a run.
+The others are hand-written loops and stream frameworks. All run in turns on one real Kafka, on
+topics that were filled before, with the published net at 28x28, and none may lose an image.
+DARKROOM_BENCH_IMAGES and DARKROOM_BENCH_ROUNDS shorten a run.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def measure(bench: Benchmark) -> None:
 
 
 def contenders(form: str, within_s: float = 0.5) -> list[Contender]:
-    """Return who takes part in a form; whoever is not installed does not.
+    """Return the contenders for a form of images; frameworks that are not installed are left out.
 
     `within_s` is how long Quix may collect images for a checkpoint.
     """
@@ -99,7 +100,7 @@ def contenders(form: str, within_s: float = 0.5) -> list[Contender]:
 
 
 def quix_folder() -> Path | None:
-    """Return the folder with Quix and what it needs, filled by pip at first; None when offline."""
+    """Return the folder with Quix and its dependencies; None if pip cannot install them."""
     folder = Path(os.environ.get("DARKROOM_QUIX", Path(__file__).parents[1] / "build" / "quix"))
     if not (folder / "quixstreams").exists():
         pip = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), QUIX]
@@ -109,7 +110,7 @@ def quix_folder() -> Path | None:
 
 
 def best_model_rate(here: Stage) -> float:
-    """Return images a second of the served model, at the best batch size, in a process alone."""
+    """Return images per second of the served model alone, at its best batch size."""
     np.save(here.folder / "images.npy", here.images)
     command = [sys.executable, "-c", MODEL_RATE, str(here.checkpoint), "images.npy"]
     environment = os.environ | {
@@ -123,7 +124,7 @@ def best_model_rate(here: Stage) -> float:
 def report(
     bench: Benchmark, rates: dict[tuple[str, str], list[float]], lost: dict[tuple[str, str], int]
 ) -> None:
-    """Hand in the rates and what is held against what."""
+    """Report the rates and their ratios."""
     medians = {
         (name, form): bench.row(
             f"{name}, {form}" + (f", LOST {lost[name, form]}" if lost[name, form] else ""),
@@ -145,7 +146,7 @@ def report(
 
 
 def report_agreement(bench: Benchmark, here: Stage, run: Run) -> None:
-    """Compare what was served with float32."""
+    """Compare the predictions with those of float32."""
     expected = float32_scores(here)
     n_same, furthest = 0, 0.0
     for name, prediction in run.predictions.items():

@@ -1,4 +1,4 @@
-"""What shortens or widens a benchmark: environment variables DARKROOM_BENCH_..."""
+"""The environment variables DARKROOM_BENCH_..., which shorten or lengthen a benchmark."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The stage of the serving benchmarks: a real Kafka, trained classifiers, images, contenders.
 
-Each contender is a process of its own that consumes a topic filled beforehand and publishes
-predictions to a topic of its own, where they are counted by id and timed by the broker's clock.
+Each contender is a process that consumes a topic which was filled before, and publishes predictions
+to its own topic. There they are counted by id and timed by the broker's clock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PARTITIONS = 8
 THREADS = 2
 STALLED_S = 60.0
 WARM_UP_SHARE = 0.1
-"""Of the predictions, the first ones, which are not timed."""
+"""Share of the predictions, the first ones, that is not timed."""
 IMAGES_IN_A_BATCH = 64
 WORKER = "darkroom"
 RAW_HEADERS = {"content-type": b"application/octet-stream", "shape": b"28,28"}
@@ -49,13 +49,13 @@ class Contender:
 
     name: str
     module: str = ""
-    """Under `benchmarks.peers`; the worker has none."""
+    """Module in `benchmarks.peers`; empty for the worker."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of one contender has given."""
+    """The result of one run of one contender."""
 
     images_per_s: float
     n_lost: int
@@ -142,7 +142,7 @@ class Stage:
                     process.wait()
 
     def run(self, contender: Contender, topic: str, n_images: int) -> Run:
-        """Have a contender classify a filled topic, and count and time what it publishes."""
+        """Let a contender classify a filled topic; count and time its predictions."""
         answers = self.create_topic(f"answers-{uuid.uuid4().hex[:6]}")
         with self.running(contender, topic, answers):
             wait_for_messages(self.kafka.bootstrap, answers, n_images)
@@ -171,7 +171,7 @@ def message(form: str, images: Pixels, number: int) -> tuple[bytes, dict[str, by
 
 
 def steady_rate(moments_ms: Sequence[int]) -> float:
-    """Return images a second from the end of the warm-up to the last prediction."""
+    """Return images per second from the end of the warm-up to the last prediction."""
     in_order = sorted(moments_ms)
     first = int(len(in_order) * WARM_UP_SHARE)
     if len(in_order) - first < 2:
@@ -181,7 +181,7 @@ def steady_rate(moments_ms: Sequence[int]) -> float:
 
 
 def n_messages(consumer: Consumer, topic: str) -> int:
-    """Return how many messages a topic has."""
+    """Return the number of messages in a topic."""
     ends = [
         consumer.get_watermark_offsets(partition, timeout=10.0)
         for partition in partitions_of(consumer, topic)
@@ -190,7 +190,7 @@ def n_messages(consumer: Consumer, topic: str) -> int:
 
 
 def wait_for_messages(bootstrap: str, topic: str, count: int) -> None:
-    """Wait until a topic has so many messages, or has got no new one for a minute."""
+    """Wait until a topic has `count` messages, or no new one for a minute."""
     consumer = lone_consumer(bootstrap)
     seen, since = 0, time.monotonic()
     try:

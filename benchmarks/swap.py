@@ -1,6 +1,6 @@
-"""Does a model take another's place under full load without losing or delaying an image?
+"""Does a new model lose or delay images under full load?
 
-Two models swapped by commands; DARKROOM_BENCH_SWAPS shortens a run.
+Commands swap two models; DARKROOM_BENCH_SWAPS shortens a run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_DELAY_MS = 250.0
 
 
 def measure(bench: Benchmark) -> None:
-    """Swap, then read the topics."""
+    """Swap the models, then read the topics."""
     count, per_s = setting("SWAPS", N_SWAPS), setting("PER_S", 5000)
     with stage(*JOBS, n_train=1000) as here:
         checkpoints = {job: str(here.logdir / best_of(job)) for job in JOBS}
@@ -33,7 +33,7 @@ def measure(bench: Benchmark) -> None:
 
 
 def report(bench: Benchmark, swaps: Swaps, count: int) -> None:
-    """Hand in what was promised."""
+    """Report how the promises were kept."""
     n_images = len(swaps.account.images)
     bench.row("images while models were swapped", "images", [n_images])
     bench.row("longest time without a prediction, steady", "ms", [swaps.steady_gap_ms])

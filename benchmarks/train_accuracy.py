@@ -17,7 +17,7 @@ POINTS_TARGET = 0.5
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learned, and for how long.
+    """The data of a training, and its length.
 
     Attributes:
         name: Of the images.
@@ -46,7 +46,7 @@ class Accuracies(Observer):
 
 
 def measure_accuracy(bench: Benchmark, lesson: Lesson, folder: Path) -> None:
-    """Train with each seed in both precisions; hold bfloat16 to float32."""
+    """Train with each seed in both precisions; compare bfloat16 with float32."""
     means = {}
     for precision in PRECISIONS:
         accuracies = [

@@ -1,4 +1,4 @@
-"""Images a second of a warm epoch: every contender's, in turns, and what is held against what."""
+"""Images per second of a warm epoch, for contenders in turns, and their ratios."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def measure_speed(bench: Benchmark, datadir: Path, folder: Path, batch_size: int
 
 
 def measure_checkpoints(bench: Benchmark, datadir: Path, folder: Path, batch_size: int) -> None:
-    """Measure what a checkpoint an epoch costs; no evaluation, which would save the best ones.
+    """Measure the cost of a checkpoint, without evaluations, which would save the best ones.
 
-    One process saves every other epoch, and each pair of neighbours is compared: what differs
-    between processes, or drifts, is several times the cost that is looked for.
+    One process saves every second epoch, and neighbouring epochs are compared: the differences
+    between processes, and the drift of one, are several times as large as the cost.
     """
     params = {**BASE, "batch_size": batch_size, "eval_freq": NEVER, "save_freq": 2}
     contender = Contender("trainer", "library", params)
@@ -84,12 +84,12 @@ def _bare(base: dict[str, Any]) -> list[Contender]:
 
 
 def _peers(base: dict[str, Any]) -> list[Contender]:
-    """Return the usual ways to train, with the published flips; who is not installed does not."""
+    """Return the usual ways to train, with the published flips; Lightning if it is installed."""
     found = [Contender(USUAL, "library", base), Contender(REFERENCE, "reference", base)]
     if importlib.util.find_spec("pytorch_lightning"):
         found += [
             Contender(f"Lightning {note}", "lightning", {**base, "precision": precision})
-            for note, precision in (("as it comes", "float32"), ("bf16-mixed", "bfloat16"))
+            for note, precision in (("with its defaults", "float32"), ("bf16-mixed", "bfloat16"))
         ]
     return found
 
@@ -100,7 +100,7 @@ def _measured(
     datadir: Path,
     folder: Path,
 ) -> dict[str, float]:
-    """Let the contenders take turns, after an epoch each to warm up; return medians by name."""
+    """Let the contenders take turns after one warm-up epoch each; return medians by name."""
     with ExitStack() as stack:
         running = [
             stack.enter_context(Turns(contender, datadir, folder / contender.name))

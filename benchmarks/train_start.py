@@ -1,4 +1,4 @@
-"""How long a training takes to its first step, and the images' memory map to be built."""
+"""The time from the start of a training to its first step, and of decoding the images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[1]
 ROUNDS = 5
 START_TARGET_S, MAP_TARGET_S = 4.0, 2.0
 FIRST_STEP = b"epoch 1/"
-"""What the progress bar says when the first step is done."""
+"""Text of the progress bar after the first step."""
 
 
 def measure_start(bench: Benchmark, datadir: Path, folder: Path) -> None:
-    """Measure `python -m trainer train` from its start to its first step; the map is there."""
+    """Measure `python -m trainer train` up to its first step; the images are decoded already."""
     open_split(Params(), "train", datadir)
     open_split(Params(), "test", datadir)
     train = ["-m", "trainer", "train", "--data", str(datadir), "--logdir"]
@@ -36,7 +36,7 @@ def measure_start(bench: Benchmark, datadir: Path, folder: Path) -> None:
 
 
 def measure_map(bench: Benchmark, datadir: Path) -> None:
-    """Measure how long the memory map of the training images takes to be built."""
+    """Measure how long decoding the training images into their memory map takes."""
     seconds = []
     for _ in range(setting("ROUNDS", ROUNDS)):
         shutil.rmtree(datadir / "train" / ".darkroom", ignore_errors=True)
@@ -71,7 +71,7 @@ def seconds_to_first_step(arguments: list[str]) -> float:
 
 
 def seconds_of(arguments: list[str]) -> float:
-    """Run Python and return how long it takes."""
+    """Run Python and return how many seconds it takes."""
     began = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True)
     return time.perf_counter() - began

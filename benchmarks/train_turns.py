@@ -34,10 +34,10 @@ class Contender:
 
 
 class Turns:
-    """A contender's process, which trains an epoch and evaluates it when it is asked to.
+    """A contender's process, which trains and evaluates an epoch when it is asked to.
 
-    A process of its own for each, as users run it: in one process their threads and their memory
-    would be each other's.
+    Each contender has its own process, as its users run it; in one process they would share threads
+    and memory.
     """
 
     def __init__(self, contender: Contender, datadir: Path, folder: Path) -> None:
@@ -68,7 +68,7 @@ class Turns:
             self._said.close()
 
     def epoch(self) -> float:
-        """Let it train an epoch; return the seconds that it takes."""
+        """Train an epoch; return the seconds that it takes."""
         assert self._process.stdin is not None
         began = time.perf_counter()
         self._process.stdin.write("\n")

@@ -1,1 +1,1 @@
-"""What stands behind the commands of this folder; not part of the installed packages."""
+"""The Python code of the commands in this folder; it is not installed."""

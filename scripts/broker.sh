@@ -1,5 +1,5 @@
-# What start_kafka.sh and start_pubsub.sh share; to be sourced. They set `port`, `options` (the names
-# of their options) and `flags` (of those without a value), and have `usage` and `option NAME VALUE`.
+# The common part of start_kafka.sh and start_pubsub.sh, to be sourced. They set `port`, `options` (names
+# of options with a value) and `flags` (options without one), and define `usage` and `option NAME VALUE`.
 
 script=${0##*/}
 
@@ -10,7 +10,7 @@ fail() {
     exit 1
 }
 
-unavailable() { # something has to be installed; EX_UNAVAILABLE, by which the tests know that they cannot run
+unavailable() { # something has to be installed; EX_UNAVAILABLE tells the tests that they cannot run
     say "$script: $*"
     exit 69
 }
@@ -58,20 +58,20 @@ free_port() { # below the range from which the kernel hands out ports
 choose_port() {
     if [ "$port" -eq 0 ]; then port=$(free_port); fi
     ! is_open 127.0.0.1 "$port" ||
-        fail "port $port is taken; end what listens there, or choose another with --port (0: any free one)."
+        fail "port $port is in use; end the program that listens there, or choose another port with --port (0: any free one)."
 }
 
 find_java() { # WHAT NEEDS IT
     local java=java major
     [ -z "${JAVA_HOME:-}" ] || java=$JAVA_HOME/bin/java
     major=$("$java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
-    [ "${major:-0}" -ge 17 ] || unavailable "$1 needs Java 17 or later, and $java is ${major:-not there}.
+    [ "${major:-0}" -ge 17 ] || unavailable "$1 needs Java 17 or later, but $java is ${major:+Java }${major:-not installed}.
 On Debian and Ubuntu: apt install openjdk-17-jre-headless. On macOS: brew install openjdk@17.
-Another one is used when JAVA_HOME names it."
+To use another Java, set JAVA_HOME to its folder."
     echo "$java"
 }
 
-announce_when_ready() { # PRODUCT ITS-PROCESS; runs beside it, and ends with it
+announce_when_ready() { # PRODUCT PROCESS; runs beside the process and ends with it
     while kill -0 "$2" 2>/dev/null; do
         if is_open 127.0.0.1 "$port"; then
             echo "$1 is ready at 127.0.0.1:$port"

@@ -19,22 +19,22 @@ usage() {
 Usage: scripts/start_kafka.sh [OPTION]...
 
 Run a one-node Apache Kafka on 127.0.0.1 in the foreground. It prints "Kafka is ready at HOST:PORT"
-on standard output once it takes connections; Ctrl-C or SIGTERM ends it. Topics have to be created
+on standard output when it accepts connections; Ctrl-C or SIGTERM ends it. Topics must be created
 before they are used.
 
-  --port PORT        where it listens (default $port); 0 takes a free port
-  --data DIR         where it keeps its messages
+  --port PORT        the port to listen on (default $port); 0 takes a free one
+  --data DIR         the folder for its messages
                      (default $home/kafka, with --secure $home/kafka-secure)
   --secure           ask for passwords (SASL PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; with TLS on PORT,
                      without TLS on PORT+2) or client certificates (PORT+1), and for permissions
                      (ACLs). It makes an authority, certificates and a user that may do everything
                      in DIR/security, and prints the settings of a worker
-  --set KEY=VALUE    a setting of the broker, on top of this script's; may be repeated
-  -h, --help         this text
+  --set KEY=VALUE    a setting of the broker that overrides this script's; may be repeated
+  -h, --help         show this text
 
-Kafka comes from \$KAFKA_HOME when that is set, else $version by Maven, once, into
+Kafka comes from \$KAFKA_HOME if that is set. Otherwise Maven fetches Kafka $version once, into
 $cache
-Needs Java 17 or later (\$JAVA_HOME or on the PATH).
+It needs Java 17 or later (\$JAVA_HOME or on the PATH).
 USAGE
 }
 
@@ -47,11 +47,11 @@ option() { # NAME VALUE
     esac
 }
 
-fetch() { # FOLDER: copy Kafka and what it needs there, whole or not at all
+fetch() { # FOLDER: copy Kafka and its libraries there, all or nothing
     local folder=$1 new=$1.$$
-    command -v mvn >/dev/null || unavailable "Kafka is not here yet, and Maven, which would fetch it, is not installed.
+    command -v mvn >/dev/null || unavailable "Kafka is not installed, and neither is Maven, which would fetch it.
 On Debian and Ubuntu: apt install maven. On macOS: brew install maven.
-Or unpack a Kafka from https://kafka.apache.org/downloads and set KAFKA_HOME to it."
+Or unpack a Kafka from https://kafka.apache.org/downloads and set KAFKA_HOME to its folder."
     say "Fetching Apache Kafka $version (46 files, 43 MB; once)"
     mkdir -p "$new"
     cat >"$new/pom.xml" <<POM
@@ -71,7 +71,7 @@ POM
         unavailable "Maven could not fetch Kafka $version; the lines above say why."
     }
     rm -f "$new/pom.xml" "$new/log"
-    if [ -d "$folder/libs" ]; then # another start was faster
+    if [ -d "$folder/libs" ]; then # another script was faster
         rm -rf "$new"
     else
         mv "$new" "$folder"

@@ -1,4 +1,4 @@
-"""What every peer is told and does alike: its arguments, decoding, the plain model, an answer."""
+"""The common part of all peers: arguments, decoding, the plain model, predictions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PlainModel:
 
 
 def answers(ids: Sequence[str], scores: NDArray[np.float32], names: Sequence[str]) -> list[bytes]:
-    """Return predictions with what any consumer needs; the worker's say more."""
+    """Return predictions with the fields that any consumer needs; the worker's have more."""
     best = scores.argmax(axis=1).tolist()
     sure = scores.max(axis=1).tolist()
     return [

@@ -1,7 +1,7 @@
-"""Quix Streams: a batching sink that answers at every checkpoint, which is then committed.
+"""Quix Streams: a batching sink that answers before each checkpoint is committed.
 
-Its count windows would withhold the last images. It needs an older confluent-kafka than the
-worker, so it lives in a folder of its own (`benchmarks.quix_folder`).
+Its count windows would keep the last images back. Quix needs an older confluent-kafka than the
+worker, so it is installed into its own folder (`benchmarks.predict.quix_folder`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.peers.job import BATCH, Job, PlainModel, decode
 
 
 class Answers(BatchingSink):  # type: ignore[misc] # Quix is not there when this is checked
-    """Classifies what came since the last checkpoint and publishes the predictions."""
+    """Classifies the images since the last checkpoint and publishes their predictions."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from benchmarks.peers.job import Job, PlainModel
 
 
 def main() -> None:
-    """Predict image by image; what a poll has brought is committed when its answers are sent."""
+    """Predict image by image; commit the images of a poll when their answers are sent."""
     job = Job.from_arguments()
     model = PlainModel(job.checkpoint)
     producer = KafkaProducer(bootstrap_servers=job.bootstrap, acks="all", linger_ms=0)

@@ -1,1 +1,1 @@
-"""Who takes part in the training benchmark, a process each, an epoch a turn."""
+"""The contenders of the training benchmark: one process each, one epoch per turn."""

@@ -1,6 +1,6 @@
-"""A bare loop written by hand: ready float tensors, channels_last, loss and accuracy, no logging.
+"""A bare hand-written loop: float tensors in memory, channels_last, loss and accuracy, no logging.
 
-With a user's own steps it is theirs that are called, as the trainer would call them.
+With a user's own steps it calls those, as the trainer would.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def plain(params: Params, classifier: Classifier, train: Split, test: Split) -> Callable[[], None]:
-    """Return an epoch of training and its evaluation."""
+    """Return a function that trains and evaluates an epoch."""
     model = Logits(classifier)
     optim = torch.optim.SGD(model.parameters(), lr=params.learning_rate)
     halves = params.precision == "bfloat16"
@@ -65,7 +65,7 @@ def plain(params: Params, classifier: Classifier, train: Split, test: Split) -> 
 def with_own_steps(
     params: Params, model: nn.Module, train: Split, test: Split
 ) -> Callable[[], None]:
-    """Return an epoch of a user's own steps and its evaluation."""
+    """Return a function that trains and evaluates an epoch with a user's own steps."""
     optim = torch.optim.SGD(model.parameters(), lr=params.learning_rate)
     metrics = own_steps.collections(params)
 

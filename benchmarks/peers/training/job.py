@@ -1,4 +1,4 @@
-"""What every contender of the training is told and does alike: its job, its turns, its images."""
+"""The common part of the training contenders: job, turns, images."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DONE = "turn done\n"
 
 @dataclass(frozen=True)
 class Job:
-    """What a contender trains, where from, and how.
+    """The training of a contender.
 
     Attributes:
         datadir: Holds `train` and `test`, PNG files with their memory maps beside them.
-        logdir: For those who log.
-        params: The trainer's; the others follow what concerns them.
-        own_step: Train with a user's own steps.
-        workers: Processes that load, where there are such.
+        logdir: For contenders that log.
+        params: Params of the trainer; other contenders use those that they know.
+        own_step: Whether to train with a user's own steps.
+        workers: Processes of the DataLoader.
     """
 
     datadir: str
@@ -45,7 +45,7 @@ class Job:
         return cls(**json.loads(sys.argv[1]))
 
     def as_argument(self) -> str:
-        """Return what `from_arguments` reads."""
+        """Return the job as the argument that `from_arguments` reads."""
         return json.dumps(asdict(self))
 
     def split(self, kind: str) -> Split:
@@ -53,26 +53,26 @@ class Job:
         return open_split(Params.validate_all(self.params), kind, Path(self.datadir))
 
     def tensors(self, kind: str) -> tuple[Tensor, Tensor]:
-        """Return a split as ready tensors: float32 `(n, c, h, w)` in 0..1, and labels."""
+        """Return a split as tensors: float32 `(n, c, h, w)` in 0..1, and labels."""
         split = self.split(kind)
         pixels = torch.from_numpy(split.images.array.copy())
         return pixels.permute(0, 3, 1, 2).float().div(255).contiguous(), split.labels
 
 
 def your_turn() -> bool:
-    """Say that the last turn is done, wait for the next; False when there is none."""
+    """Report the end of the last turn and wait for the next one; False if there is none."""
     print(DONE, end="", flush=True)
     return bool(sys.stdin.readline())
 
 
 def take_turns(epoch: Callable[[], object]) -> None:
-    """Train an epoch whenever it is one's turn."""
+    """Train an epoch per turn."""
     while your_turn():
         epoch()
 
 
 def a_sample(params: Params, *, training: bool) -> Callable[[NDArray[np.uint8]], Tensor]:
-    """Return what is usually done to a single image: to a tensor, flipped in training."""
+    """Return the usual transform of one image: to a tensor, with flips in training."""
     steps: list[Any] = [transforms.ToTensor()]
     if training and params.flip_images:
         p = params.flip_probability

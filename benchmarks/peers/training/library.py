@@ -1,4 +1,4 @@
-"""The trainer, as its users run it: TensorBoard, history, evaluation and checkpoints as ever."""
+"""The trainer as its users run it, with TensorBoard, history, evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Turns(Observer):
     def __init__(self) -> None:
         self.is_over = False
 
-    def on_start(self, started: RunStarted) -> None:  # noqa: ARG002 - the face of an observer
+    def on_start(self, started: RunStarted) -> None:  # noqa: ARG002 - signature of an observer
         self.is_over = not your_turn()
 
     def on_epoch(self, report: EpochReport) -> None:  # noqa: ARG002

@@ -1,6 +1,7 @@
-"""Lightning with a DataLoader over the same images in memory, transforms a sample.
+"""Lightning with a DataLoader over the same images in memory, transforms per sample.
 
-TensorBoard and an evaluation an epoch; no progress bar and no checkpoints, which only slow it.
+With TensorBoard and one evaluation per epoch; without progress bar and checkpoints, which only slow
+it down.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class Module(pl.LightningModule):  # type: ignore[misc] # it is skipped
-    """The published net with loss and accuracy, logged."""
+    """The published net; loss and accuracy are logged."""
 
     def __init__(self, params: Params) -> None:
         super().__init__()

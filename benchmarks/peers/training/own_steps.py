@@ -1,4 +1,4 @@
-"""A user's own steps, as they are usually written, and an epoch of them by hand."""
+"""A user's own steps as they are usually written, and an epoch that calls them by hand."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def train_step(x: Tensor, y: Tensor, model: nn.Module, optim: Any, **kwargs: Any
 
 
 def test_step(x: Tensor, y: Tensor, model: nn.Module, **kwargs: Any) -> Any:
-    """Test a batch as users write it: the metrics are computed once an epoch."""
+    """Test a batch as users write it: the metrics are computed once per epoch."""
     y_pred = model(x)
     kwargs["test_torchmetrics"].update(y_pred, y)
     return loss_func(y_pred, y).item(), None
 
 
 def loss_func(probabilities: Tensor, y: Tensor) -> Tensor:
-    """Return the cross-entropy of probabilities, which is what the classifier gives."""
+    """Return the cross-entropy of probabilities, the classifier's output."""
     return nn.functional.nll_loss((probabilities + 1e-7).log(), y)
 
 
 def epoch(
     model: nn.Module, optim: Any, train: Batches, test: Batches, metrics: dict[str, Any]
 ) -> None:
-    """Train and evaluate; `metrics` are the collections that the steps are given."""
+    """Train and evaluate; `metrics` are the collections that the steps get."""
     model.train()
     for x, y in train:
         train_step(x, y, model, optim, **metrics)
@@ -63,5 +63,5 @@ def epoch(
 
 
 def collections(params: Params) -> dict[str, Any]:
-    """Return the metrics of training and of testing, as the steps are given them."""
+    """Return the metrics of training and of testing, as keyword arguments of the steps."""
     return {name: collection(params) for name in ("train_torchmetrics", "test_torchmetrics")}

@@ -1,4 +1,4 @@
-"""The reference way: a PNG a sample read by OpenCV, transforms a sample, metrics at every step."""
+"""The reference way: OpenCV reads a PNG per sample, transforms per sample, metrics per step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainer import Params, build_classifier, set_seeds
 
 
 class PngFiles(Dataset[tuple[Tensor, int]]):
-    """A file is read and transformed for each sample."""
+    """Images that are read from their file and transformed sample by sample."""
 
     def __init__(self, job: Job, params: Params, kind: str) -> None:
         split = job.split(kind)
