@@ -11,7 +11,7 @@ secure_ports() { # the three listeners stand next to each other, so that a resta
     done
     for offset in 1 2; do
         are_closed $((port + offset)) ||
-            fail "port $((port + offset)) is taken; --secure needs three in a row: choose another --port (0: any free ones)."
+            fail "port $((port + offset)) is in use; --secure needs three in a row: choose another --port (0: any free ones)."
     done
 }
 

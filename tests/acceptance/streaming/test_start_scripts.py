@@ -74,7 +74,7 @@ def test_a_taken_port_is_named_with_the_remedy(script: str, tmp_path: Path) -> N
         port = server.getsockname()[1]
         done = run(script, "--port", str(port), *data)
     assert done.returncode != 0
-    assert f"port {port} is taken" in done.stderr
+    assert f"port {port} is in use" in done.stderr
     assert "--port" in done.stderr
 
 
