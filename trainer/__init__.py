@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trainer.checkpoints.checkpoint import Checkpoint, load_checkpoint
     from trainer.checkpoints.evaluation import Evaluation, Prediction, evaluate, predict
-    from trainer.checkpoints.export import Exported, export
+    from trainer.checkpoints.export import Exported, ExportResult, export
     from trainer.data.dataset import FashionMNIST, get_dataloader
     from trainer.data.decoding import decode_image
     from trainer.data.idx import save_data
@@ -59,6 +59,7 @@ __all__ = [
     "DivergedError",
     "EpochReport",
     "Evaluation",
+    "ExportResult",
     "Exported",
     "FashionMNIST",
     "FitResult",
@@ -118,7 +119,7 @@ _HOMES = {
         "TrainerError",
     ),
     "checkpoints.evaluation": ("Evaluation", "Prediction", "evaluate", "predict"),
-    "checkpoints.export": ("Exported", "export"),
+    "checkpoints.export": ("ExportResult", "Exported", "export"),
     "tuning.learning_rate": ("LearningRates", "find_learning_rate"),
     "observers": (
         "BatchReport",

@@ -65,10 +65,11 @@ class OtherSizeError(ImageError):
         width: In pixels.
     """
 
-    def __init__(self, text: str, height: int, width: int) -> None:
-        super().__init__(text)
-        self.height = height
-        self.width = width
+    def __init__(self, name: object, size: tuple[int, int], expected: tuple[int, int]) -> None:
+        self.height, self.width = size
+        height, width = expected
+        text = f"{name} has {self.width}x{self.height} pixels, not {width}x{height}"
+        super().__init__(f"{text}; set resize_images=true to resize it")
 
 
 class CheckpointError(TrainerError):

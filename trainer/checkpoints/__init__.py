@@ -1,1 +1,1 @@
-"""One checkpoint file, its folder, and what can be done with it."""
+"""One checkpoint file, its folder, and its uses: evaluation, prediction, export."""

@@ -1,7 +1,7 @@
-"""One checkpoint: a file that holds all to serve and all to go on, whole or refused.
+"""One checkpoint: a file with everything to serve and to resume; damaged files are refused.
 
 The file is what `torch.save` writes (so `torch.load(path, weights_only=True)` reads it too), then
-a trailer with the sha256 of all before it. It is only ever read with `weights_only`.
+a trailer with the sha256 of everything before it. It is only read with `weights_only`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from trainer.net.classifier import Classifier, Logits, new_classifier
 from trainer.net.fast_inference import FastClassifier
 from trainer.params.params import Params
 
+__all__ = ["FORMAT", "TRAILER", "Checkpoint", "load_checkpoint", "write_checkpoint"]
+
 FORMAT = 1
 TRAILER = b"darkroom-sha256:"
 TRAILER_BYTES = len(TRAILER) + 64
@@ -33,16 +35,16 @@ TRAILER_BYTES = len(TRAILER) + 64
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read and found whole.
+    """A checkpoint that was read, and is complete and undamaged.
 
     Attributes:
         path: The file.
-        sha256: Of the whole file, in hex.
-        epoch: How many epochs are done.
-        class_names: One an index of the classifier's output.
-        metrics: Of the last evaluation before it was saved.
-        versions: Of Python and the libraries that wrote it.
-        content: Everything in the file, as `trainer.run.state` gathered it.
+        sha256: Hash of the whole file, in hex.
+        epoch: Number of epochs that are done.
+        class_names: By index of the classifier's output.
+        metrics: Figures of the last evaluation before it was saved.
+        versions: Versions of Python and of the libraries that wrote it.
+        content: Everything in the file, as `trainer.run.state` collects it.
     """
 
     path: Path
@@ -58,8 +60,8 @@ class Checkpoint:
         """The params of the run.
 
         Raises:
-            CheckpointError: They do not hold here: a class or a transform that only the program
-                that trained it had, or a device that is not there.
+            CheckpointError: They cannot be used here: a class or a transform exists only in the
+                program that trained it.
         """
         try:
             return Params.validate_all({**self.content["params"], "device": "cpu"})
@@ -69,10 +71,10 @@ class Checkpoint:
     def classifier(self) -> Classifier:
         """Return the classifier in eval mode, on the CPU; its output is probabilities.
 
-        Where the run kept a moving average of the weights, these are the averaged ones.
+        If the run kept a moving average of the weights, the classifier has the averaged ones.
 
         Raises:
-            CheckpointError: The weights are of another architecture than the params say.
+            CheckpointError: The weights do not fit the net that the params describe.
         """
         model = new_classifier(self.params)
         try:
@@ -80,7 +82,7 @@ class Checkpoint:
             model.load_state_dict(average["weights"] if average else self.content["model"])
         except (RuntimeError, TypeError, KeyError) as error:
             raise CheckpointError(
-                f"{self.path} holds weights of another net than its params describe: {error}"
+                f"{self.path} holds weights that do not fit its params: {error}"
             ) from error
         return model.eval()
 
@@ -111,10 +113,10 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint so that at `path` there is the old file or the whole new one.
+    """Write a checkpoint; at every moment `path` is the old file or the complete new one.
 
     Raises:
-        OSError: The disk is full or the folder cannot be written; nothing is left behind.
+        OSError: The disk is full or the folder cannot be written; no partial file is left.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -127,8 +129,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read and check a checkpoint.
 
     Raises:
-        CheckpointError: It is missing, cut short, altered, no checkpoint, or holds pickled code,
-            which is refused without being run.
+        CheckpointError: The file is missing, cut short, altered or not a checkpoint, or it holds
+            pickled code, which is refused without being run.
     """
     path = Path(path)
     try:
@@ -147,7 +149,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             content=content | {"params": dict(content["params"])},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of the trainer: {error!r}") from error
+        raise CheckpointError(f"{path} is not a checkpoint of the trainer: {error!r}") from error
 
 
 def _payload(path: Path, data: bytes) -> memoryview:
@@ -161,7 +163,9 @@ def _payload(path: Path, data: bytes) -> memoryview:
     expected = trailer[len(TRAILER) :].decode("ascii", "replace")
     actual = hashlib.sha256(payload).hexdigest()
     if actual != expected:
-        raise CheckpointError(f"{path} is damaged: its sha256 is {actual}, it says {expected}")
+        raise CheckpointError(
+            f"{path} is damaged: its sha256 is {actual}, but the file says {expected}"
+        )
     return payload
 
 
@@ -173,7 +177,7 @@ def _content(path: Path, payload: memoryview) -> dict[str, Any]:
             f"{path} holds more than weights and plain values, which may be code; refused"
         ) from error
     except Exception as error:
-        raise CheckpointError(f"{path} is no checkpoint: {error}") from error
+        raise CheckpointError(f"{path} is not a checkpoint: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no checkpoint of the trainer (format {FORMAT})")
+        raise CheckpointError(f"{path} is not a checkpoint of the trainer (format {FORMAT})")
     return content

@@ -1,4 +1,4 @@
-"""Tests a checkpoint on a split, and predicts single images with it."""
+"""Tests a checkpoint on a split, and predicts image files with it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ import torch
 from torch import Tensor, nn
 
 from trainer.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from trainer.data.dataset import Batches
+from trainer.data.batches import Batches
+from trainer.data.image_reader import ImageReader
+from trainer.data.model_input import Image
 from trainer.data.splits import open_split
 from trainer.errors import ImageError
 from trainer.metrics.figures import per_class
 from trainer.metrics.meters import ScoreMeter
 from trainer.net.precision import autocast_forward
 
+__all__ = ["Evaluation", "Prediction", "evaluate", "predict"]
+
 BATCH = 256
+"""Images per forward pass."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a checkpoint makes of a split.
+    """How good a checkpoint is on a split.
 
     Attributes:
-        images: How many there are.
+        images: Number of images.
         metrics: `loss`, `accuracy`, macro `precision`, `recall` and `f1`, `auroc`,
             `calibration_error`.
         per_class: Precision, recall, F1 and number of images by class name.
         confusion: int64, `(n_classes, n_classes)`, rows are the true classes.
-        class_names: One an index.
+        class_names: By index.
     """
 
     images: int
@@ -44,7 +49,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a checkpoint makes of one image; `error` says why there is no label."""
+    """The prediction for one image file.
+
+    Attributes:
+        file: As it was given.
+        label: Name of the likeliest class; None when there is an error.
+        confidence: Its probability.
+        probabilities: By class name.
+        error: Why there is no prediction.
+    """
 
     file: str
     label: str | None
@@ -61,7 +74,7 @@ def evaluate(
 
     Args:
         checkpoint: A checkpoint or its path.
-        datadir: The folder that holds the split.
+        datadir: The folder that holds `train` and `test`.
         kind: "test" or "train".
 
     Raises:
@@ -74,7 +87,7 @@ def evaluate(
     meter, total = ScoreMeter(len(split.class_names), checkpoint.params.metrics), 0.0
     batches = Batches(split, checkpoint.transform(), BATCH, seed=0)
     with autocast_forward(model, checkpoint.params.precision, "cpu"):
-        for batch in batches.every(0, 1):
+        for batch in batches.evaluation_batches():
             logits = model(batch.x).float()
             total += nn.functional.cross_entropy(logits, batch.y, reduction="sum").item()
             meter.update(logits, batch.y)
@@ -92,34 +105,40 @@ def evaluate(
 def predict(
     checkpoint: Checkpoint | str | Path, files: Iterable[str | Path]
 ) -> Iterator[Prediction]:
-    """Predict image files, one after the other; a file that is no such image gives its error.
+    """Yield a prediction for each image file; a file that cannot be used has an error instead.
 
     Raises:
         CheckpointError: The checkpoint is bad.
     """
     checkpoint = _loaded(checkpoint)
     model, transform = checkpoint.classifier(), checkpoint.transform()
-    reader = checkpoint.image_reader()
-    remaining = iter(files)
-    while some := list(islice(remaining, BATCH)):
-        images, errors = {}, {}
-        for file in some:
-            try:
-                images[file] = reader.read(Path(file))
-            except ImageError as error:
-                errors[file] = str(error)
-        stacked = np.stack(list(images.values())) if images else np.zeros((0,), np.uint8)
-        scores = model(transform(torch.from_numpy(stacked))) if images else torch.zeros(0)
-        of_file = dict(zip(images, scores, strict=True))
-        for file in some:
-            yield _prediction(checkpoint.class_names, file, of_file.get(file), errors.get(file))
+    reader, remaining = checkpoint.image_reader(), iter(files)
+    while chunk := list(islice(remaining, BATCH)):
+        images, errors = _read(reader, chunk)
+        if images:
+            scores = model(transform(torch.from_numpy(np.stack(list(images.values())))))
+            rows = dict(zip(images, scores, strict=True))
+        for file in chunk:
+            if file in errors:
+                yield Prediction(str(file), None, None, {}, errors[file])
+            else:
+                yield _prediction(checkpoint.class_names, file, rows[file])
 
 
-def _prediction(
-    names: list[str], file: str | Path, scores: Tensor | None, error: str | None
-) -> Prediction:
-    if scores is None:
-        return Prediction(str(file), None, None, {}, error)
+def _read(
+    reader: ImageReader, files: Iterable[str | Path]
+) -> tuple[dict[str | Path, Image], dict[str | Path, str]]:
+    """Return the images by file, and the errors by file."""
+    images, errors = {}, {}
+    for file in files:
+        try:
+            images[file] = reader.read(Path(file))
+        except ImageError as error:
+            errors[file] = str(error)
+    return images, errors
+
+
+def _prediction(names: list[str], file: str | Path, scores: Tensor) -> Prediction:
     confidence, index = scores.max(0)
     probabilities = dict(zip(names, scores.tolist(), strict=True))
     return Prediction(str(file), names[int(index)], confidence.item(), probabilities)

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written beside the training, one at a time, and found again."""
+"""The checkpoints of a run: written in the background, one at a time, and found again."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ from trainer.checkpoints.checkpoint import Checkpoint, load_checkpoint, write_ch
 from trainer.errors import CheckpointError
 from trainer.observers import CheckpointSaved
 
+__all__ = ["CheckpointFolder"]
+
 logger = logging.getLogger(__name__)
 
 BEST = "best.pt"
 
 
 class CheckpointFolder:
-    """`logdir/checkpoints`.
+    """The folder `logdir/checkpoints`.
 
-    `epoch-00005.pt` is written after five epochs, `epoch-00005-batch-00120.pt` in the middle of the
-    sixth when a run is stopped there, `best.pt` is a second name of the best one.
+    `epoch-00005.pt` is written after five epochs, `epoch-00005-batch-00120.pt` when a run is
+    stopped in the middle of the sixth. `best.pt` is a second name of the best checkpoint.
 
     A checkpoint that cannot be written (a full disk, say) is reported as an error in the log, and
-    the training goes on: what was written before stays as it was. Only the last of a run raises.
+    the training continues; earlier checkpoints stay as they are. Only the last one of a run raises.
+
+    Args:
+        logdir: The run's folder.
+        keep_last: How many numbered checkpoints to keep; all when None.
     """
 
     def __init__(self, logdir: Path, keep_last: int | None = None) -> None:
@@ -40,7 +46,7 @@ class CheckpointFolder:
 
     @property
     def best(self) -> Path | None:
-        """The best checkpoint, when there is one."""
+        """The best checkpoint, if there is one."""
         path = self.path / BEST
         return path if path.exists() else None
 
@@ -51,7 +57,7 @@ class CheckpointFolder:
         return numbered[-1] if numbered else self.best
 
     def last_written(self) -> Path | None:
-        """Wait for what is being written, and return the newest checkpoint."""
+        """Wait for pending writes, and return the newest checkpoint."""
         wait_for(self._pending)
         return self.last
 
@@ -59,18 +65,18 @@ class CheckpointFolder:
         """Begin to write a checkpoint; the content is copied at once and may change afterwards.
 
         Args:
-            content: Everything; tensors of any device.
-            numbered: Whether it gets a file of its own, named by epoch and batch.
+            content: Everything that the file holds; tensors may be on any device.
+            numbered: Whether it gets its own file, named by epoch and batch.
             is_best: Whether it becomes `best.pt`.
         """
         copied = _copied(content)
         self._pending.append(self._writer.submit(self._write, copied, numbered, is_best))
 
-    def finished(self, *, wait: bool = False) -> Iterator[CheckpointSaved]:
-        """Yield what has been written since the last call.
+    def pop_written(self, *, wait: bool = False) -> Iterator[CheckpointSaved]:
+        """Yield the checkpoints that were written since the last call.
 
         Args:
-            wait: Wait for all of it, and raise when the last could not be written.
+            wait: Wait for pending writes, and raise if the last one failed.
 
         Raises:
             CheckpointError: With `wait`, the last checkpoint could not be written.
@@ -89,12 +95,12 @@ class CheckpointFolder:
             raise CheckpointError(f"the last checkpoint was not written: {failed}") from failed
 
     def newest_good(self) -> Checkpoint | None:
-        """Return the checkpoint that is furthest, passing over damaged ones with a warning."""
+        """Return the newest checkpoint that is not damaged; each damaged one is a warning."""
         for path in [*reversed(self._numbered()), *([self.best] if self.best else [])]:
             try:
                 return load_checkpoint(path)
             except CheckpointError as error:
-                logger.warning("passed over: %s", error)
+                logger.warning("checkpoint ignored: %s", error)
         return None
 
     def _numbered(self) -> list[Path]:
@@ -112,7 +118,7 @@ class CheckpointFolder:
         logger.warning("the checkpoints of an earlier run were moved to %s", aside)
 
     def close(self) -> None:
-        """Finish what is being written."""
+        """Finish pending writes."""
         self._writer.shutdown(wait=True)
 
     def _write(self, content: dict[str, Any], numbered: bool, is_best: bool) -> CheckpointSaved:  # noqa: FBT001
@@ -137,7 +143,7 @@ class CheckpointFolder:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file a second name in one step, by copying where the disk has no hard links."""
+    """Give a file a second name in one step; copy it where the disk has no hard links."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".link-") as folder:
         temporary = Path(folder) / target.name
         try:

@@ -1,1 +1,1 @@
-"""How files become batches of images and labels."""
+"""From files to batches of images and labels."""

@@ -54,16 +54,7 @@ def decode_image(
             f"{name} declares {width}x{height} pixels; "
             f"at most {max_pixels:,} are decoded; make it smaller"
         )
-    try:
-        flags = OPAQUE if data.startswith(JPEG_SIGNATURE) else cv2.IMREAD_UNCHANGED
-        image: Any = cv2.imdecode(np.frombuffer(data, UINT8), flags)
-    except cv2.error as error:
-        raise ImageError(f"{name} cannot be decoded: {error.err}") from error
-    if image is None:
-        raise ImageError(f"{name} cannot be decoded: the file is cut short or damaged")
-    if image.dtype not in (UINT8, UINT16):
-        text = f"{name} has {image.dtype} values; images must have 8 or 16 bits per channel"
-        raise ImageError(text)
+    image = _decoded(data, name)
     if image.ndim == 3:
         code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
         image = cv2.cvtColor(image, code)
@@ -83,6 +74,21 @@ def read_image(path: Path, *, max_pixels: int = MOST_PIXELS) -> Pixels:
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from error
     return decode_image(data, max_pixels=max_pixels, name=path)
+
+
+def _decoded(data: bytes, name: object) -> Any:
+    """Return uint8 or uint16, `(h, w)`, or `(h, w, 3 or 4)` with blue first."""
+    try:
+        flags = OPAQUE if data.startswith(JPEG_SIGNATURE) else cv2.IMREAD_UNCHANGED
+        image = cv2.imdecode(np.frombuffer(data, UINT8), flags)
+    except cv2.error as error:
+        raise ImageError(f"{name} cannot be decoded: {error.err}") from error
+    if image is None:
+        raise ImageError(f"{name} cannot be decoded: the file is cut short or damaged")
+    if image.dtype not in (UINT8, UINT16):
+        text = f"{name} has {image.dtype} values; images must have 8 or 16 bits per channel"
+        raise ImageError(text)
+    return image
 
 
 def _turned(image: Any, turn: int) -> Any:

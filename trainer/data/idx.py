@@ -1,4 +1,4 @@
-"""Unpacks idx files (the form that MNIST and Fashion-MNIST come in) into folders of images."""
+"""Unpacks idx files (the format of MNIST and Fashion-MNIST) into folders of images."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from trainer.errors import DataError, TrainerError
 
+__all__ = ["read_idx", "save_data", "write_split"]
+
 PREFIXES = {"train": ("train",), "test": ("test", "t10k")}
 UBYTE = 0x08
 READ_BYTES = 2**20
@@ -29,15 +31,15 @@ def save_data(source: str | Path = ".", datadir: str | Path = "data") -> dict[st
 
     Args:
         source: The folder with `train-images-idx3-ubyte.gz`, `train-labels-idx1-ubyte.gz` and the
-            same for `test-...` or `t10k-...`; the names may lack `.gz` when unpacked.
-        datadir: Where to write; images already there are replaced.
+            same for `test-...` or `t10k-...`; files without `.gz` are not compressed.
+        datadir: The folder to write to; images that are there already are replaced.
 
     Returns:
-        How many images each split has.
+        Number of images by split, "train" and "test".
 
     Raises:
         DataError: A file is not there, is cut short, has a wrong magic number, or images and
-            labels do not match; everything found in any file is listed, and nothing is written.
+            labels do not match; every problem of every file is listed, and nothing is written.
         TrainerError: `datadir` cannot be written.
     """
     splits: dict[str, tuple[Bytes, Bytes]] = {}
@@ -85,23 +87,24 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
     dimension as a big-endian 32-bit number, then the values, the last dimension fastest.
 
     Raises:
-        DataError: It is no gzip, has another magic number, or its length is not what it says.
+        DataError: The file is not gzip, has another magic number, or has another length than its
+            header says.
     """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rb") as file:
             return _read_values(path, file, dimensions)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError("bad data", [f"{path} is damaged or no gzip file: {error}"]) from error
+        raise DataError("bad data", [f"{path} is damaged or not a gzip file: {error}"]) from error
 
 
 def _read_values(path: Path, file: BufferedIOBase, dimensions: int) -> Bytes:
-    """Read the header and no more values than it promises: a small gzip file can hold terabytes."""
+    """Read the header and the values that it promises: a small gzip file can hold terabytes."""
     magic = bytes([0, 0, UBYTE, dimensions])
     header = file.read(4 + 4 * dimensions)
     if header[:4] != magic:
         text = f"{path} starts with {header[:4].hex(' ') or 'nothing'}, not {magic.hex(' ')}"
-        raise DataError("bad data", [f"{text}: no idx file of {dimensions} dimension(s)"])
+        raise DataError("bad data", [f"{text}: not an idx file of {dimensions} dimension(s)"])
     shape = [size for (size,) in struct.iter_unpack(">I", header[4 : len(header) // 4 * 4])]
     expected = math.prod(shape) if len(shape) == dimensions else 0
     data = bytearray()

@@ -51,13 +51,13 @@ def to_input(
 ) -> Image:
     """Bring one image to the depth, channels and size of a model's input, in this order.
 
-    1. Depth: 16 bits become 8, so that the type's maximum stays the maximum (divided by 257).
-    2. Alpha: the image is laid on white, as viewers show it.
+    1. Depth: 16 bits become 8 by division by 257; the maximum stays the maximum.
+    2. Alpha: transparent parts become white, as viewers show them.
     3. Colour for a grey model: 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601, as in OpenCV
        and Pillow). Grey for a colour model: three equal channels.
-    4. Size, each side by itself, the aspect ratio is not kept: first a side that is too long is
-       averaged (OpenCV's INTER_AREA), then a side that is too short is interpolated
-       (INTER_LINEAR). So 40x10 to 28x28 averages columns and interpolates rows.
+    4. Size, each side by itself: first a side that is too long is averaged (OpenCV's INTER_AREA),
+       then a side that is too short is interpolated (INTER_LINEAR). So 40x10 to 28x28 averages
+       columns and interpolates rows; the aspect ratio is not kept.
 
     Args:
         pixels: `(h, w)` or `(h, w, 1)` grey, `(h, w, 3)` red green blue, or `(h, w, 4)` with
@@ -81,8 +81,7 @@ def to_input(
     height, width = image.shape[:2]
     if height != form.height or width != form.width:
         if not resize:
-            text = f"{name} has {width}x{height} pixels, not {form.width}x{form.height}"
-            raise OtherSizeError(f"{text}; set resize_images=true to resize it", height, width)
+            raise OtherSizeError(name, (height, width), (form.height, form.width))
         image = _resized(image, form, name)
     if image.ndim == 2 and form.is_colour:
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)

@@ -17,16 +17,18 @@ from trainer.errors import DataError
 from trainer.machine.seeds import HELD_OUT, generator
 from trainer.params.params import Params
 
+__all__ = ["Split", "folds", "held_out", "open_split", "open_splits"]
+
 
 @dataclass(frozen=True)
 class Split:
-    """A split, ready to be indexed.
+    """Images with their labels.
 
     Attributes:
-        images: uint8, `(n, height, width, channels)`, of all files that info.csv lists.
-        rows: int64, `(n,)`, which of them the split has.
-        labels: int64, `(n,)`, indices into `class_names`.
-        class_names: One an index.
+        images: All images that info.csv lists, uint8 `(n, height, width, channels)`.
+        rows: Rows of `images` that belong to this split, int64 `(n,)`.
+        labels: Indices into `class_names`, int64 `(n,)`.
+        class_names: By index.
         files: File names, as info.csv lists them.
     """
 
@@ -40,11 +42,11 @@ class Split:
         return len(self.files)
 
     def pixels(self, indices: Tensor) -> Tensor:
-        """Return stored images, uint8 `(n, height, width, channels)`."""
+        """Return images by index, uint8 `(n, height, width, channels)`."""
         return torch.from_numpy(self.images.take(self.rows[indices].numpy()))
 
     def part(self, chosen: Tensor) -> Split:
-        """Return a split of some of this one's images, by index."""
+        """Return a split with some of the images, by index."""
         files = tuple(self.files[index] for index in chosen)
         return replace(self, rows=self.rows[chosen], labels=self.labels[chosen], files=files)
 
@@ -132,7 +134,7 @@ def open_splits(
 
 
 def _never_seen(train: Split, test: Split, datadir: str | Path) -> list[str]:
-    """Return a finding for every class that is tested and has no image to learn it from."""
+    """Return a finding for every class that has test images and no training image."""
     lacking = set(test.labels.tolist()) - set(train.labels.tolist())
     return [
         f"{Path(datadir) / 'test'} has images of the class {train.class_names[index]}, of which "
@@ -142,30 +144,31 @@ def _never_seen(train: Split, test: Split, datadir: str | Path) -> list[str]:
 
 
 def held_out(split: Split, params: Params) -> tuple[Split, Split]:
-    """Return a split without and with the images to test on, the same share of every class.
+    """Divide a split into training and test images, with the same share of every class.
 
     Raises:
-        DataError: A class has too few images to be in both.
+        DataError: A class has too few images to be in both parts.
     """
-    folds = stratified(split.labels, params.manual_seed)
-    kept, tested, findings = [], [], []
-    for index, rows in folds.items():
-        n_tested = max(round(len(rows) * params.validation_split), 1)
-        if n_tested >= len(rows):
+    classes = stratified(split.labels, params.manual_seed)
+    train_rows, test_rows, findings = [], [], []
+    for index, rows in classes.items():
+        n_test = max(round(len(rows) * params.validation_split), 1)
+        if n_test >= len(rows):
             name = split.class_names[index]
             findings.append(f"class {name} has {len(rows)} images, too few to hold some out")
-        tested.append(rows[:n_tested])
-        kept.append(rows[n_tested:])
+        test_rows.append(rows[:n_test])
+        train_rows.append(rows[n_test:])
     if findings:
         raise DataError("validation_split cannot be made", findings)
-    return split.part(torch.cat(kept).sort()[0]), split.part(torch.cat(tested).sort()[0])
+    train, test = (torch.cat(rows).sort()[0] for rows in (train_rows, test_rows))
+    return split.part(train), split.part(test)
 
 
 def folds(split: Split, count: int, seed: int) -> list[tuple[Split, Split]]:
-    """Return so many pairs of what to train and what to test on; each image is tested on once.
+    """Return pairs of training and test images; each image is a test image in one pair.
 
-    The images are dealt out class by class in an order drawn by the seed, so that the folds have
-    as many images, and as many of each class, give or take one.
+    The images are dealt out class by class in an order drawn by the seed. So the folds differ by
+    one image at most, in all and in each class.
 
     Raises:
         DataError: A class has fewer images than there are folds.
@@ -189,7 +192,7 @@ def _rows(chosen: Tensor) -> Tensor:
 
 
 def stratified(labels: Tensor, seed: int) -> dict[int, Tensor]:
-    """Return each class's rows in an order drawn by the seed."""
+    """Return the rows of each class in an order drawn by the seed."""
     draws = generator(seed, HELD_OUT)
     return {
         index: rows[torch.randperm(len(rows), generator=draws)]

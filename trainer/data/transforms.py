@@ -1,4 +1,4 @@
-"""From stored bytes to what the net takes: one pass over a whole batch."""
+"""From stored pixels to the net's input: one pass over a whole batch."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from torch import Tensor
 from trainer.params.components import NamedTransform, build_transforms
 from trainer.params.fields import Fields
 
+__all__ = ["Transforms"]
+
 
 class Transforms:
     """The transforms of a run, applied to whole batches.
 
-    The order: flips, scaling to 0..1, augmentations (flips and these in training only),
-    normalisation, the additional transforms.
+    In this order: flips, scaling to 0..1, augmentations, normalisation, additional transforms.
+    Flips and augmentations happen in training only.
     """
 
     def __init__(self, params: Fields, *, training: bool = False) -> None:
         """Make the transforms.
 
         Args:
-            params: What to apply.
+            params: The params of the run.
             training: Whether flips and augmentations happen.
 
         Raises:
-            ValueError: An additional transform cannot be made; the text names it.
+            ValueError: An augmentation or additional transform cannot be built; the text names it.
         """
         self._params = params
         self._flips = training and params.flip_images and params.flip_probability > 0
@@ -39,19 +41,19 @@ class Transforms:
             for values in (params.normalise_mean, params.normalise_std)
         )
 
-    def draws(self, images: int, generator: torch.Generator | None = None) -> Tensor | None:
-        """Return which of so many images are flipped, bool `(2, n, 1, 1, 1)`: across and down."""
+    def draws(self, n_images: int, generator: torch.Generator | None = None) -> Tensor | None:
+        """Draw which images to flip: bool `(2, n, 1, 1, 1)`, across and down, or None."""
         if not self._flips:
             return None
-        draws = torch.rand((2, images, 1, 1, 1), generator=generator)
+        draws = torch.rand((2, n_images, 1, 1, 1), generator=generator)
         return draws < self._params.flip_probability
 
     def __call__(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
-        """Return a batch for the net.
+        """Return the net's input for a batch.
 
         Args:
             images: uint8, shape `(n, height, width, channels)`.
-            draws: What `draws` returned for these images; drawn anew when not given.
+            draws: The result of `draws` for these images; by default they are drawn here.
 
         Returns:
             float32, shape `(n, channels, height, width)` unless an additional transform changes it.

@@ -1,4 +1,4 @@
-"""What accumulates over an epoch: the losses and metrics of the steps, and metric collections."""
+"""Figures of an epoch: the means of what the steps return, and the metrics that they update."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ import torch
 
 from trainer.machine.distributed import Group
 
+__all__ = ["Averages", "EpochMetric", "as_floats"]
+
 
 class Averages:
-    """Means over the images of an epoch, of the loss and of each metric that steps return."""
+    """Means over the images of an epoch: of the loss, and of each metric that the steps return."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Start from zero."""
         self.images = 0
         self._sums: dict[str, float] = {}
         self._weights: dict[str, int] = {}
 
     def add(self, images: int, loss: float, metrics: Mapping[str, Any] | None) -> None:
-        """Add a step of so many images."""
+        """Add what a step returned for a number of images; the loss and metrics are means."""
         self.images += images
         for name, value in {**(metrics or {}), "loss": loss}.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value) * images
@@ -40,7 +42,7 @@ class Averages:
         return together
 
     def means(self) -> dict[str, float]:
-        """Return the means by name, `loss` among them: NaN when every step was skipped."""
+        """Return the means by name, and `loss`, which is NaN when all steps were skipped."""
         means = {name: total / self._weights[name] for name, total in self._sums.items()}
         return means or {"loss": math.nan}
 
@@ -56,16 +58,17 @@ class Averages:
         return {"images": self.images, "sums": dict(self._sums), "weights": dict(self._weights)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.images = state["images"]
         self._sums, self._weights = dict(state["sums"]), dict(state["weights"])
 
 
-class Collection:
-    """The `train_torchmetrics` or `test_torchmetrics` that was passed on to the steps, or none.
+class EpochMetric:
+    """The `train_torchmetrics` or `test_torchmetrics` among the steps' keyword arguments.
 
     Args:
-        metrics: A torchmetrics metric or collection, or whatever has `compute` and `reset`.
+        metrics: A torchmetrics metric or collection, or any object with `compute` and `reset`.
+            Anything else, such as None, counts as no metric.
     """
 
     def __init__(self, metrics: Any) -> None:
@@ -82,9 +85,9 @@ class Collection:
         return any(bool(getattr(member, "update_called", True)) for member in members)
 
     def compute(self, group: Group) -> dict[str, float]:
-        """Return its figures as floats; one that has a value a class gets a name a class.
+        """Return the figures as floats by name; a value per class has a name per class.
 
-        With several processes they are those of all: torchmetrics sees to that by itself.
+        With several processes the figures are of all images; torchmetrics gathers them by itself.
         """
         if group.size > 1 and hasattr(self.metrics, "absorb"):
             for rank, state in enumerate(group.gather(self.metrics.state_dict())):
@@ -93,14 +96,16 @@ class Collection:
         return as_floats(self.metrics.compute()) if self.metrics is not None else {}
 
     def scores(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Return every image's probabilities and label since the last reset, where they are kept.
+        """Return the probabilities and labels since the last reset, where the metric keeps them.
 
-        With several processes: after `compute`, those of rank 0 come first in rank 0.
+        Returns:
+            `(n, n_classes)` and `(n,)`. With several processes: in rank 0, after `compute`, of all
+            images, those of rank 0 first.
         """
         return self.metrics.scores() if hasattr(self.metrics, "scores") else None
 
     def reset(self) -> None:
-        """Forget the epoch."""
+        """Start a new epoch."""
         if self.metrics is not None:
             self.metrics.reset()
 
@@ -109,7 +114,7 @@ class Collection:
         return dict(self.metrics.state_dict()) if hasattr(self.metrics, "state_dict") else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         if state and self.metrics is not None:
             self.metrics.load_state_dict(state)
 

@@ -1,13 +1,15 @@
 """Metrics of a classifier, in plain torch: importing torchmetrics would take longer than an epoch.
 
-The figures are torchmetrics' own, which the tests hold them to; macro averages leave out classes
-that occur neither among the labels nor among the predictions.
+The tests compare the figures with torchmetrics'. Macro averages leave out classes that occur
+neither among the labels nor among the predictions.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+__all__ = ["auroc", "calibration_error", "confident_mistakes", "per_class", "summary"]
 
 CALIBRATION_BINS = 15
 
@@ -48,7 +50,7 @@ def per_class(confusion: Tensor) -> list[dict[str, float]]:
 
 
 def auroc(probabilities: Tensor, y: Tensor) -> float:
-    """Return the macro one-against-the-rest area under the ROC curve.
+    """Return the area under the ROC curve, one class against the rest, averaged over classes.
 
     It is the Mann-Whitney statistic: the share of (positive, negative) pairs in the right order,
     ties counted half. Classes without positives or without negatives are left out.
@@ -75,7 +77,7 @@ def calibration_error(probabilities: Tensor, y: Tensor, bins: int = CALIBRATION_
 
 
 def confident_mistakes(probabilities: Tensor, y: Tensor, most: int) -> Tensor:
-    """Return the rows with a wrong prediction, at most so many, the most confident first."""
+    """Return the rows with a wrong prediction, the most confident first, and at most `most`."""
     confidence, predicted = probabilities.max(1)
     wrong = (predicted != y).nonzero().flatten()
     return wrong[confidence[wrong].argsort(descending=True, stable=True)[:most]]
@@ -86,7 +88,7 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Return ranks from 1, equal values sharing the mean of theirs."""
+    """Return ranks from 1; equal values share the mean of their ranks."""
     _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last: Tensor = counts.cumsum(0).double()
     ranks: Tensor = (last - (counts - 1) / 2)[inverse]

@@ -1,4 +1,4 @@
-"""Meters that count predictions batch by batch, and compute the figures from the counts."""
+"""Meters: they count predictions batch by batch, and compute the figures from the counts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from torch import Tensor
 from trainer.metrics.figures import auroc, calibration_error, summary
 from trainer.params.components import Metric
 
+__all__ = ["ConfusionMeter", "ScoreMeter", "confusion_matrix"]
+
 
 def confusion_matrix(probabilities: Tensor, y: Tensor) -> Tensor:
-    """Return how often each class was taken for each: int64 `(n_classes, n_classes)`, rows true."""
+    """Count predictions by true class: int64 `(n_classes, n_classes)`, rows are true classes."""
     meter = ConfusionMeter(probabilities.shape[1])
     meter.update(probabilities, y)
     return meter.confusion
 
 
 class ConfusionMeter:
-    """Counts what is predicted for what, and gives the metrics that follow from the counts."""
+    """Counts which class is predicted for which, and computes metrics from the counts."""
 
     def __init__(self, n_classes: int) -> None:
         self.n_classes = n_classes
@@ -37,7 +39,7 @@ class ConfusionMeter:
         return summary(self.confusion)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Start from zero."""
         self.confusion = torch.zeros((self.n_classes, self.n_classes), dtype=torch.int64)
 
     @property
@@ -54,23 +56,23 @@ class ConfusionMeter:
         return {"confusion": self.confusion.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.confusion = state["confusion"].clone()
 
 
 class ScoreMeter(ConfusionMeter):
-    """Keeps every image's probabilities besides, for the area under ROC and the calibration."""
+    """Keeps the probabilities of every image too, for the area under ROC and the calibration."""
 
     BUILT_IN = ("loss", "accuracy", "precision", "recall", "f1", "auroc", "calibration_error")
 
-    def __init__(self, n_classes: int, more: Sequence[Metric] = ()) -> None:
-        self._more = more
+    def __init__(self, n_classes: int, further: Sequence[Metric] = ()) -> None:
+        self._further = further
         super().__init__(n_classes)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `compute` gives, and the loss."""
-        return (*self.BUILT_IN, *(metric.title for metric in self._more))
+        """Names of the figures that `compute` returns, and `loss`."""
+        return (*self.BUILT_IN, *(metric.title for metric in self._further))
 
     def update(self, scores: Tensor, y: Tensor) -> None:
         """Add a batch: logits `(n, n_classes)` and labels `(n,)`."""
@@ -79,16 +81,16 @@ class ScoreMeter(ConfusionMeter):
         self._labels.append(y.cpu())
 
     def compute(self) -> dict[str, float]:
-        """Return what `ConfusionMeter` returns, `auroc`, `calibration_error`, and the more."""
+        """Return `ConfusionMeter`'s figures, `auroc`, `calibration_error`, and further metrics."""
         probabilities, y = self.scores()
         more = {"auroc": auroc(probabilities, y)}
         more["calibration_error"] = calibration_error(probabilities, y)
-        for metric in self._more:
+        for metric in self._further:
             more[metric.title] = float(metric.build_for(self.n_classes)(probabilities, y))
         return {**super().compute(), **more}
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Start from zero."""
         super().reset()
         self._probabilities: list[Tensor] = []
         self._labels: list[Tensor] = []
@@ -105,7 +107,7 @@ class ScoreMeter(ConfusionMeter):
         return {**super().state_dict(), "probabilities": probabilities, "labels": labels}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self._probabilities, self._labels = [state["probabilities"]], [state["labels"]]
 

@@ -1,1 +1,1 @@
-"""Who is told during a run, and what they write."""
+"""The observers of a run, and the files that they write."""

@@ -1,4 +1,4 @@
-"""An observer that a run can do without: a full disk must not end a training."""
+"""An observer that a run can continue without: a full disk must not end a training."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from trainer.observers import (
     RunStarted,
 )
 
+__all__ = ["Dispensable"]
+
 logger = logging.getLogger(__name__)
 
 
 class Dispensable(Observer):
-    """Lets a run go on without an observer that cannot write its files (a full disk, say).
+    """Lets a run continue when an observer cannot write its files (a full disk, say).
 
     Args:
-        observer: Told of everything until its first `OSError`, which is logged as an error; it is
-            closed then.
-        name: What it writes, for the log.
+        observer: It gets every report until its first `OSError`, which is logged as an error; then
+            it is closed.
+        name: Name of what it writes, for the log.
     """
 
     def __init__(self, observer: Observer, name: str) -> None:
@@ -31,38 +33,38 @@ class Dispensable(Observer):
 
     def on_decoding(self, done: int, total: int) -> None:
         """Pass it on."""
-        self._tell("on_decoding", done, total)
+        self._report("on_decoding", done, total)
 
     def on_start(self, started: RunStarted) -> None:
         """Pass it on."""
-        self._tell("on_start", started)
+        self._report("on_start", started)
 
     def on_batch(self, batch: BatchReport) -> None:
         """Pass it on."""
-        self._tell("on_batch", batch)
+        self._report("on_batch", batch)
 
     def on_epoch(self, report: EpochReport) -> None:
         """Pass it on."""
-        self._tell("on_epoch", report)
+        self._report("on_epoch", report)
 
     def on_checkpoint(self, saved: CheckpointSaved) -> None:
         """Pass it on."""
-        self._tell("on_checkpoint", saved)
+        self._report("on_checkpoint", saved)
 
     def on_finish(self, result: FitResult) -> None:
         """Pass it on."""
-        self._tell("on_finish", result)
+        self._report("on_finish", result)
 
     def close(self) -> None:
         """Pass it on."""
-        self._tell("close")
+        self._report("close")
 
-    def _tell(self, method: str, *told: object) -> None:
+    def _report(self, method: str, *reported: object) -> None:
         observer = self._observer
         if observer is None:
             return
         try:
-            getattr(observer, method)(*told)
+            getattr(observer, method)(*reported)
         except OSError as error:
             self._observer = None
             logger.error("%s: not written any more, the training goes on: %s", self._name, error)  # noqa: TRY400 - the run goes on
@@ -70,7 +72,7 @@ class Dispensable(Observer):
                 self._close(observer)
 
     def _close(self, observer: Observer) -> None:
-        """Let it let go of its files and threads; it may stumble over the same disk again."""
+        """Let it release its files and threads; it may fail because of the same disk again."""
         try:
             observer.close()
         except Exception as error:

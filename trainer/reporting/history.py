@@ -1,4 +1,4 @@
-"""The figures of every epoch, one JSON object a line, so that a resumed run knows those before."""
+"""The figures of every epoch, one JSON object per line; a resumed run reads those before it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 
 from trainer.observers import EpochReport
 
+__all__ = ["History"]
+
 NAME = "history.jsonl"
 
 
 class History:
-    """`logdir/history.jsonl`: appended to after each epoch, read again by a run that goes on.
+    """`logdir/history.jsonl`: a line is added after each epoch, and a resumed run reads it again.
 
     Attributes:
-        epochs: The figures so far, as in the file: `epoch`, `train_loss`, `test_loss` (None where
-            it was not evaluated), `train_metrics`, `test_metrics`, `learning_rate`,
+        epochs: The figures so far, as in the file: `epoch`, `train_loss`, `test_loss` (None in
+            epochs without an evaluation), `train_metrics`, `test_metrics`, `learning_rate`,
             `images_per_s`, `seconds`.
     """
 
@@ -25,7 +27,7 @@ class History:
         self.epochs: list[dict[str, Any]] = []
 
     def start(self, first_epoch: int) -> None:
-        """Keep the epochs that are done (none in a new run) and forget those to be done again.
+        """Keep the epochs that are done (none in a new run) and drop those that are done again.
 
         Raises:
             OSError: The file cannot be written.
@@ -38,7 +40,7 @@ class History:
         """Add an epoch.
 
         Raises:
-            OSError: The file cannot be written; the epoch is in `epochs` all the same.
+            OSError: The file cannot be written; `epochs` has the epoch nevertheless.
         """
         names = (
             "epoch", "train_loss", "test_loss", "learning_rate", "images_per_s", "seconds",
@@ -51,7 +53,7 @@ class History:
             file.write(_line(epoch))
 
     def _read(self) -> list[dict[str, Any]]:
-        """Return what is there, without a last line that a kill may have torn."""
+        """Return the epochs in the file; a last line that a kill has cut short is ignored."""
         if not self.path.exists():
             return []
         found = []

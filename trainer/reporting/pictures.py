@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-Picture = NDArray[np.uint8]
+__all__ = ["MOST_COUNTS", "Picture", "as_png", "captioned", "confusion_picture", "shades"]
+
+Picture: TypeAlias = NDArray[np.uint8]
 
 CELL = 34
 MOST_COUNTS = 30
@@ -25,7 +28,7 @@ def confusion_picture(confusion: Tensor, class_names: Sequence[str]) -> Picture:
 
     Args:
         confusion: int64, `(n_classes, n_classes)`, rows are the true classes.
-        class_names: One an index; drawn, like the counts, up to 30 classes.
+        class_names: By index; names and counts are drawn for up to 30 classes.
 
     Returns:
         uint8, `(height, width, 3)`, red, green, blue.
@@ -41,7 +44,7 @@ def confusion_picture(confusion: Tensor, class_names: Sequence[str]) -> Picture:
 
 
 def shades(confusion: Tensor) -> Picture:
-    """Return a colour a cell, uint8 `(n_classes, n_classes, 3)`: its share of its row."""
+    """Return a colour per cell, uint8 `(n_classes, n_classes, 3)`, by its share of its row."""
     counts = confusion.double().numpy()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     mixed = PAPER + shares[..., None] * (DEEP - PAPER)
@@ -53,7 +56,7 @@ def captioned(images: Picture, captions: Sequence[str]) -> Picture:
 
     Args:
         images: uint8, `(n, height, width, 1 or 3)`, at least one.
-        captions: One an image; what is not ASCII is drawn as question marks.
+        captions: One per image; characters outside ASCII are drawn as question marks.
 
     Returns:
         uint8, `(height, width, 3)`.

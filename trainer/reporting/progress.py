@@ -1,4 +1,4 @@
-"""The progress bar: a line an epoch with the loss and the images a second."""
+"""The progress bar: one line per epoch, with the loss and the images per second."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 from trainer.observers import BatchReport, EpochReport, Observer, RunStarted
 
+__all__ = ["ProgressBar"]
+
 REFRESH_S = 0.1
 QUIET_S = 1.0
-"""What is decoded within this time needs no bar."""
+"""Decoding that takes no longer than this shows no bar."""
 
 
 class ProgressBar(Observer):
-    """A tqdm bar that fits the place: a widget in a notebook that can show it, else text.
+    """A tqdm bar: a widget in a notebook that can show one, otherwise text.
 
     Args:
         mode: "notebook" or "script", as the params say.
@@ -26,7 +28,7 @@ class ProgressBar(Observer):
         self._shown_at = 0.0
 
     def on_decoding(self, done: int, total: int) -> None:
-        """Show how many images are decoded, where that takes its time."""
+        """Show how many images are decoded, if that takes long."""
         if self._bar is None:
             self._bar = self._bar_class(
                 total=total, desc="decoding", unit="images", leave=True, delay=QUIET_S
@@ -36,7 +38,7 @@ class ProgressBar(Observer):
             self._end_line()
 
     def on_start(self, started: RunStarted) -> None:
-        """Say what begins."""
+        """Say that a run was resumed."""
         self._num_epochs = started.num_epochs
         if started.resumed:
             self._bar_class.write(f"resumed after epoch {started.first_epoch}")
@@ -83,7 +85,7 @@ def _bar_class(mode: str) -> Any:
     if mode != "notebook":
         return tqdm
     with warnings.catch_warnings():
-        # Without ipywidgets tqdm warns at import and fails at use; a text bar serves as well.
+        # Without ipywidgets tqdm warns at import and fails at use; a text bar works everywhere.
         warnings.simplefilter("ignore")
         try:
             import ipywidgets  # type: ignore[import-not-found,import-untyped,unused-ignore] # noqa: F401, PLC0415

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run."""
+"""The event files that TensorBoard shows."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from trainer.reporting.pictures import captioned, confusion_picture
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+__all__ = ["TensorBoardWriter"]
+
 logger = logging.getLogger(__name__)
 
 SHOWN_IMAGES = 32
@@ -30,19 +32,19 @@ EVERY_STEPS = 10
 PICTURES_EVERY_S = 30.0
 
 
-class Board(Observer):
-    """Writes event files.
+class TensorBoardWriter(Observer):
+    """Writes the event files of a run.
 
-    Loss, metrics, learning rate and throughput come as they are known, images as the net sees them
-    at the beginning, its graph at the end. The confusion matrix, the most confident mistakes and a
-    PR curve a class are drawn at most every 30 seconds, and at the end: drawing must not slow the
-    training.
+    Loss, metrics, learning rate and throughput are written when they are known, the first images as
+    the net gets them at the beginning, the net's graph at the end. The confusion matrix, the most
+    confident mistakes and a PR curve per class are drawn at most every 30 seconds, and at the end:
+    drawing must not slow the training down.
 
     Args:
         logdir: The folder of the event files.
-        params: For the table of hyperparameters, and whether histograms are wanted.
-        test_split: The images that mistakes are shown of.
-        model: Its graph and weights are shown.
+        params: Shown in the table of hyperparameters; they also say whether to write histograms.
+        test_split: The images among which mistakes are shown.
+        model: The model whose graph and weights are shown.
     """
 
     def __init__(self, logdir: Path, params: Params, test_split: Split, model: nn.Module) -> None:
@@ -60,7 +62,7 @@ class Board(Observer):
         assert self._opened is not None
         return self._opened
 
-    def on_start(self, started: RunStarted) -> None:  # noqa: ARG002 - the face of an observer
+    def on_start(self, started: RunStarted) -> None:  # noqa: ARG002 - an observer's signature
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - import takes a while
 
@@ -76,7 +78,7 @@ class Board(Observer):
             self._writer.add_scalar("loss/step", batch.loss, batch.step)
 
     def on_epoch(self, report: EpochReport) -> None:
-        """Write the epoch's figures, and pictures when it is time."""
+        """Write the epoch's figures, and the pictures when they are due."""
         scalars = {
             "loss/train": report.train_loss,
             "learning_rate": report.learning_rate,
@@ -102,13 +104,13 @@ class Board(Observer):
         self._add_hyperparameters(result.metrics)
 
     def close(self) -> None:
-        """Write what is left and close the file."""
+        """Write the rest and close the file."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
 
     def _draw(self) -> None:
-        """Write the pictures and curves of the newest evaluation, unless they are there."""
+        """Write the pictures and curves of the newest evaluation, unless they are written."""
         if self._undrawn is None:
             return
         (tested, epoch), self._undrawn = self._undrawn, None
@@ -142,7 +144,7 @@ class Board(Observer):
         self._writer.add_image("mistakes", captioned(pixels, captions), epoch, dataformats="HWC")
 
     def _add_graph(self) -> None:
-        """Write the net's graph; one that cannot be traced is no reason to fail a run."""
+        """Write the net's graph; a graph that cannot be traced must not end a run."""
         if self._sample is None:
             return
         was_training = self._model.training
@@ -164,7 +166,7 @@ class Board(Observer):
                 self._writer.add_histogram(f"gradients/{name}", weights.grad, epoch)
 
     def _add_hyperparameters(self, metrics: dict[str, float]) -> None:
-        """Write a row of the hyperparameters' table into this run's own event file.
+        """Write a row of the table of hyperparameters into this run's own event file.
 
         `SummaryWriter.add_hparams` would open a run of its own below the folder.
         """

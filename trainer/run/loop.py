@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainer.machine.memory import keep_freed_memory
-from trainer.metrics.epoch import Averages, Collection
+from trainer.metrics.epoch import Averages, EpochMetric
 from trainer.observers import BatchReport, EpochReport, FitResult, RunStarted, TestOutputs
 from trainer.run.state import Run, checkpoint_content
 
@@ -67,7 +67,8 @@ def _train_epoch(run: Run) -> bool:
     """Train the rest of the epoch; return False when asked to stop before its end."""
     state, group, learner, steps = run.state, run.group, run.learner, run.steps
     learner.net.train()
-    for batch in run.train_batches.epoch(state.epoch, state.batch, group.rank, group.size):
+    batches = run.train_batches
+    for batch in batches.training_batches(state.epoch, state.batch, group.rank, group.size):
         if group.any(run.should_stop()):
             return False
         group.share = batch.share
@@ -101,7 +102,7 @@ def _test(run: Run) -> Figures:
     net, steps = run.learner.net, run.steps
     net.eval()
     averages = Averages()
-    for batch in run.test_batches.every(run.group.rank, run.group.size):
+    for batch in run.test_batches.evaluation_batches(run.group.rank, run.group.size):
         loss, metrics = steps.test(batch.x, batch.y, net, **steps.kwargs)
         averages.add(len(batch.y), loss, metrics)
     each_step = run.params.eval_metric_compute_freq == "step"
@@ -109,23 +110,23 @@ def _test(run: Run) -> Figures:
 
 
 def _figures(
-    run: Run, averages: Averages, collection: Collection, *, prefer_steps: bool = False
+    run: Run, averages: Averages, metric: EpochMetric, *, prefer_steps: bool = False
 ) -> Figures:
-    """Return the epoch's loss and metrics: the collection's, else the means of the steps'."""
+    """Return the epoch's loss and metrics: the metric's, else the means of the steps'."""
     means = averages.of_all(run.group).means()
-    is_filled = run.group.any(collection.is_filled)
+    is_filled = run.group.any(metric.is_filled)
     if is_filled and (len(means) == 1 or not prefer_steps):
-        means = {"loss": means["loss"], **collection.compute(run.group)}
-        run.state.test_outputs = _outputs(run, collection)
-    collection.reset()
+        means = {"loss": means["loss"], **metric.compute(run.group)}
+        run.state.test_outputs = _outputs(run, metric)
+    metric.reset()
     return means
 
 
-def _outputs(run: Run, collection: Collection) -> TestOutputs | None:
-    """Return the probabilities of each test image, where the collection has kept them."""
-    if (scores := collection.scores()) is None:
+def _outputs(run: Run, metric: EpochMetric) -> TestOutputs | None:
+    """Return the probabilities of each test image, where the metric has kept them."""
+    if (scores := metric.scores()) is None:
         return None
-    indices = run.test_batches.told_by_all(run.group.size)
+    indices = run.test_batches.indices_by_rank(run.group.size)
     return TestOutputs(*scores, indices, run.test_batches.split.class_names)
 
 
@@ -205,6 +206,6 @@ def _report_batch(run: Run, loss: float, x: Tensor) -> None:
 
 
 def _report_checkpoints(run: Run, *, wait: bool = False) -> None:
-    for saved in run.checkpoints.finished(wait=wait):
+    for saved in run.checkpoints.pop_written(wait=wait):
         for observer in run.observers:
             observer.on_checkpoint(saved)

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from torch import nn
 
 from trainer.checkpoints.folder import CheckpointFolder
-from trainer.data.dataset import Batches
+from trainer.data.batches import new_batches
 from trainer.data.splits import Split
-from trainer.data.transforms import Transforms
 from trainer.errors import CheckpointError
 from trainer.machine.distributed import is_restarted
 from trainer.machine.seeds import deterministic_algorithms
-from trainer.metrics.epoch import Collection
+from trainer.metrics.epoch import EpochMetric
 from trainer.net.averaged_weights import Ema
 from trainer.observers import FitResult, Observer
 from trainer.params.params import Params
 from trainer.reporting.dispensable import Dispensable
 from trainer.reporting.html_report import Report
-from trainer.reporting.tensorboard import Board
+from trainer.reporting.tensorboard import TensorBoardWriter
 from trainer.run.best_value import BestValue
 from trainer.run.context import RunContext
 from trainer.run.learner import Learner, prepared_learner
@@ -31,7 +30,7 @@ from trainer.run.schedules import Schedules
 from trainer.run.state import Run, restore
 from trainer.run.steps import Steps
 
-__all__ = ["RunPlan", "batches"]
+__all__ = ["RunPlan"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,10 +81,10 @@ class RunPlan:
             ema=_make_ema(params, learner, stack),
             best=BestValue(params.best_metric, "best_metric"),
             stopping=BestValue(params.early_stopping_metric, "early_stopping_metric", patience),
-            train_batches=batches(params, self.train_split, training=True),
-            test_batches=batches(params, self.test_split, training=False),
-            train_metrics=Collection(steps.kwargs.get("train_torchmetrics")),
-            test_metrics=Collection(steps.kwargs.get("test_torchmetrics")),
+            train_batches=new_batches(params, self.train_split, training=True),
+            test_batches=new_batches(params, self.test_split, training=False),
+            train_metrics=EpochMetric(steps.kwargs.get("train_torchmetrics")),
+            test_metrics=EpochMetric(steps.kwargs.get("test_torchmetrics")),
             checkpoints=stack.enter_context(closing(folder)),
             observers=self._make_observers(learner.model, stack),
             should_stop=context.should_stop,
@@ -96,10 +95,10 @@ class RunPlan:
         context = self.context
         if not context.group.is_first:
             return ()
-        board = Board(context.logdir, context.params, self.test_split, model)
+        tensorboard = TensorBoardWriter(context.logdir, context.params, self.test_split, model)
         report = Report(context.logdir, context.params, self.test_split)
         observers = (
-            Dispensable(board, "TensorBoard's files"),
+            Dispensable(tensorboard, "TensorBoard's files"),
             Dispensable(report, "report"),
             *context.observers,
         )
@@ -112,18 +111,6 @@ def _make_ema(params: Params, learner: Learner, stack: ExitStack) -> Ema | None:
     if not params.ema_decay:
         return None
     return stack.enter_context(closing(Ema(learner.model, learner.optim, params.ema_decay)))
-
-
-def batches(params: Params, split: Split, *, training: bool) -> Batches:
-    """Return the batches of a split, to train on or to test on."""
-    return Batches(
-        split,
-        Transforms(params, training=training),
-        params.batch_size if training else params.eval_batch_size,
-        seed=params.manual_seed,
-        shuffle=training and params.shuffle_dataset,
-        device=params.device,
-    )
 
 
 def _start_at_checkpoint(run: Run, *, resume: bool) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from trainer.checkpoints.checkpoint import FORMAT, Checkpoint
 from trainer.checkpoints.folder import CheckpointFolder
-from trainer.data.dataset import Batches
+from trainer.data.batches import Batches
 from trainer.machine.distributed import Group
 from trainer.machine.seeds import random_states, restore_random_states
 from trainer.machine.versions import versions
-from trainer.metrics.epoch import Averages, Collection
+from trainer.metrics.epoch import Averages, EpochMetric
 from trainer.net.averaged_weights import Ema
 from trainer.observers import Observer, TestOutputs
 from trainer.params.params import Params
@@ -70,8 +70,8 @@ class Run:
     stopping: BestValue
     train_batches: Batches
     test_batches: Batches
-    train_metrics: Collection
-    test_metrics: Collection
+    train_metrics: EpochMetric
+    test_metrics: EpochMetric
     checkpoints: CheckpointFolder
     observers: Sequence[Observer]
     should_stop: Callable[[], bool]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from trainer.data.dataset import Batch
+from trainer.data.batches import Batch, new_batches
 from trainer.data.splits import Split, held_out, open_split
 from trainer.machine.distributed import Group
 from trainer.machine.seeds import deterministic_algorithms, set_seeds
@@ -16,7 +16,6 @@ from trainer.metrics.meters import ConfusionMeter
 from trainer.net.classifier import Logits, new_classifier
 from trainer.params.params import Params
 from trainer.run.learner import Learner, prepared_learner
-from trainer.run.plan import batches
 from trainer.run.preflight import check_compiler
 from trainer.run.steps import ClassifierSteps
 
@@ -38,9 +37,9 @@ class Trial:
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yield the batches that a run of this batch size gets, epoch after epoch without end."""
         params = self.params.model_copy(update={"batch_size": batch_size})
-        made = batches(params, self.split, training=True)
+        batches = new_batches(params, self.split, training=True)
         for epoch in count():
-            yield from made.epoch(epoch)
+            yield from batches.training_batches(epoch)
 
     def step(self, batch: Batch) -> float | None:
         """Take a step; return its loss, or None when the loss or a gradient is not finite."""

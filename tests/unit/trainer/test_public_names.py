@@ -12,7 +12,8 @@ def test_every_public_name_can_be_imported() -> None:
 
 
 @pytest.mark.parametrize(
-    ("former", "name"), [("Started", "RunStarted"), ("Saved", "CheckpointSaved")]
+    ("former", "name"),
+    [("Started", "RunStarted"), ("Saved", "CheckpointSaved"), ("Exported", "ExportResult")],
 )
 def test_former_names_are_kept(former: str, name: str) -> None:
     """Programs that were written with the former names of reports still run."""

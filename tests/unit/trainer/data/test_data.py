@@ -247,7 +247,7 @@ def test_bad_idx_files_are_all_named_and_nothing_is_written(tmp_path: Path) -> N
     for part in (
         "train-images-idx3-ubyte.gz has 3131 values, but its header says [4, 28, 28]",
         "train-labels-idx1-ubyte.gz starts with 00 00 09 01, not 00 00 08 01",
-        "test-images-idx3-ubyte.gz is damaged or no gzip file",
+        "test-images-idx3-ubyte.gz is damaged or not a gzip file",
         "holds no test-labels-idx1-ubyte.gz nor t10k-labels-idx1-ubyte.gz",
     ):
         assert part in text

@@ -17,7 +17,7 @@ from trainer import (
     load_checkpoint,
     train,
 )
-from trainer.data.dataset import Batches
+from trainer.data.batches import Batches
 from trainer.data.splits import open_split
 from trainer.data.transforms import Transforms
 from trainer.net.fast_elu import fast_elu
@@ -56,7 +56,7 @@ def first_batch(
         seed=valid.manual_seed,
         shuffle=True,
     )
-    batch = next(batches.epoch(0))
+    batch = next(batches.training_batches(0))
     return model.logits(batch.x), batch.y, split.labels
 
 
@@ -72,7 +72,9 @@ def test_a_run_is_the_loop_that_one_would_write_by_hand(
     optim = torch.optim.SGD(model.parameters(), lr=0.1)
     split = open_split(valid, "train", digits)
     with fast_elu(model):
-        for batch in Batches(split, Transforms(valid), 32, seed=17, shuffle=True).epoch(0):
+        for batch in Batches(split, Transforms(valid), 32, seed=17, shuffle=True).training_batches(
+            0
+        ):
             optim.zero_grad()
             nn.functional.cross_entropy(model.logits(batch.x), batch.y).backward()
             optim.step()

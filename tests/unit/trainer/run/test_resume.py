@@ -61,7 +61,7 @@ def test_resume_passes_over_a_damaged_checkpoint(
     result.last.write_bytes(result.last.read_bytes()[:-1000])
     diary = Diary()
     fit(small, digits, tmp_path, resume=True, observers=[diary])
-    assert "passed over" in caplog.text
+    assert "checkpoint ignored" in caplog.text
     assert [one.epoch for one in diary.of(EpochReport)] == [2]
 
 
