@@ -67,8 +67,8 @@ Free some space, or set TMPDIR and clone Darkroom to where there is more, and ru
 say_what_cuda_costs() { # to people who have no use for it
     [ "$(uname -s)" = Linux ] && [ -z "${DARKROOM_TORCH_INDEX:-}" ] || return 0
     if nvidia-smi -L >/dev/null 2>&1; then return; fi
-    say "There is no NVIDIA GPU here, but PyTorch comes with its CUDA libraries all the same:
-2.5 GB to download and 4.3 GB on the disk. To install without them, press Ctrl-C and type
+    say "There is no NVIDIA GPU here, but PyTorch comes with its CUDA libraries all the
+same: 2.5 GB to download, 4.3 GB on disk. To install without, press Ctrl-C and type
   DARKROOM_TORCH_INDEX=https://download.pytorch.org/whl/cpu $0"
 }
 
@@ -171,7 +171,7 @@ use_indexes_of_pip() { # uv does not read pip's configuration
     done <<<"$("$venv/bin/python" -m pip config list 2>/dev/null)"
 }
 
-try_uv() { # EXTRA; uv takes a tenth of pip's time
+try_uv() { # EXTRA; uv takes a third of pip's time
     if [ ! -x "$venv/bin/uv" ]; then with_pip --no-deps uv </dev/null >>"$log" 2>&1 || return; fi
     use_indexes_of_pip
     install_packages with_uv "$1" </dev/null 2>&1 | tee -a "$log" | show_progress
@@ -192,17 +192,20 @@ install() { # EXTRA
     echo $$ >"$venv/installing"
     : >"$log"
     trap 'say "Interrupted. Run this again to start afresh."; exit 130' INT
-    say "Installing Darkroom with what \"$extra\" needs (once; a minute or two, more on a slow network)"
+    say "Installing Darkroom with what \"$extra\" needs (once; about a minute)"
     if ! try_uv "$extra"; then
-        say "uv could not do it ($log says why). Installing with pip, which takes a few minutes."
+        say "uv could not do it; $log says why.
+Installing with pip, which takes a few minutes."
         if ! install_packages with_pip "$extra" </dev/null 2>&1 | tee -a "$log" | show_progress; then
             tail -n 15 "$log" >&2
-            fail "pip could not install Darkroom; the lines above say why and $log has all of them. Run this again when it is put right."
+            fail "pip could not install Darkroom; the lines above say why, and $log has all of them.
+Correct that and run this again."
         fi
     fi
     if ! compile_what_is_used; then
         tail -n 15 "$log" >&2
-        fail "Darkroom was installed but cannot be imported; the lines above say why. Run this again when it is put right."
+        fail "Darkroom was installed but cannot be imported; the lines above say why.
+Correct that and run this again."
     fi
     trap - INT
     touch "$venv/installed"
@@ -229,6 +232,7 @@ use_environment() { # EXTRA
     fi
     version=$(python_version "$python") || { make_venv && version=$(python_version "$python"); }
     is_new_enough "$version" ||
-        fail "$venv has Python ${version// /.}, and Darkroom needs 3.11 or later. Delete that folder and run this again."
+        fail "$venv has Python ${version// /.}, but Darkroom needs 3.11 or later.
+Delete that folder and run this again."
     install "$1"
 }
