@@ -16,7 +16,16 @@ from pathlib import Path
 from benchmarks.bench import Benchmark
 from benchmarks.settings import setting
 from worker.testing.brokers import RealKafka
-from worker.testing.chaos.ordeal import IN_FLIGHT, Faults, Verdict, keep_alive, kills, ordeal
+from worker.testing.chaos.faults import (
+    Faults,
+    kills,
+    supervise,
+    supervise_until_serving,
+    terminations,
+    visits,
+    wait_until_serving,
+)
+from worker.testing.chaos.ordeal import IN_FLIGHT, Verdict, ordeal
 from worker.testing.deployment import LocalDeployment
 from worker.testing.digits import write_digits
 from worker.testing.labelled_images import LabelledImages
@@ -24,6 +33,7 @@ from worker.testing.models import train_models
 
 PER_S = 500.0
 N_WORKERS = 3
+N_AFTER_A_STOP = int(10 * PER_S)
 
 
 def measure(bench: Benchmark) -> None:
@@ -38,8 +48,8 @@ def measure(bench: Benchmark) -> None:
             ordeals: dict[str, Faults] = {
                 f"{n_kills} kills": kills(n_kills, (0.0, 8.0), seed=100),
                 f"{n_stops} broker stops": broker_stops(kafka, n_stops, setting("SECONDS", 30)),
-                "12 rebalances": comes_and_goes(6),
-                "6 SIGTERMs": terminations(6),
+                "12 rebalances": visits(6),
+                "6 SIGTERMs": terminations(6, []),
             }
             verdicts = {}
             for what, faults in ordeals.items():
@@ -77,44 +87,16 @@ def broker_stops(kafka: RealKafka, count: int, seconds: float) -> Faults:
 
     def faults(deployment: LocalDeployment) -> None:
         for _ in range(count):
-            time.sleep(3.0)
+            wait_until_serving(deployment)
             kafka.stop()
-            supervise(deployment, seconds)
+            supervise_for(deployment, seconds)
             kafka.start()
-            supervise(deployment, 20.0)
+            supervise_until_serving(deployment, N_AFTER_A_STOP)
 
     return faults
 
 
-def supervise(deployment: LocalDeployment, seconds: float) -> None:
+def supervise_for(deployment: LocalDeployment, seconds: float) -> None:
     """Restart workers that end, for some seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        keep_alive(deployment)
-        time.sleep(0.5)
-
-
-def comes_and_goes(count: int) -> Faults:
-    """Start and end one more worker `count` times."""
-
-    def faults(deployment: LocalDeployment) -> None:
-        extra = deployment.start_worker()
-        for _ in range(count - 1):
-            extra.terminate()
-            extra.start().wait_ready()
-        extra.terminate()
-
-    return faults
-
-
-def terminations(count: int) -> Faults:
-    """End one worker after the other with SIGTERM and start it again, `count` times in all."""
-
-    def faults(deployment: LocalDeployment) -> None:
-        for number in range(count):
-            time.sleep(1.0)
-            worker = deployment.workers[number % len(deployment.workers)]
-            worker.terminate()
-            worker.start().wait_ready()
-
-    return faults
+    end = time.monotonic() + seconds
+    supervise(deployment, lambda: time.monotonic() > end, timeout_s=2 * seconds)

@@ -6,12 +6,18 @@ import gc
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import psutil
 
+__all__ = ["Leftovers"]
+
 ALLOWED_THREADS = ("TMonitor",)  # tqdm's: one a process, for good
 ALLOWED_PROCESSES = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # the same
+POLL_S = 0.05
+TASKS = Path("/proc/self/task")
+FILES = Path("/proc/self/fd")
 
 
 @dataclass(frozen=True)
@@ -22,17 +28,17 @@ class Leftovers:
 
     @classmethod
     def now(cls) -> Self:
-        """Take stock of this process."""
-        this = psutil.Process()
+        """Take stock of this process; costs well under a millisecond where there are none."""
         found: dict[object, str] = {}
         for thread in threading.enumerate():
             if type(thread).__name__ not in ALLOWED_THREADS:
                 found["thread", thread.ident] = f"thread {thread.name!r}"
-        for child in this.children(recursive=True):
+        this = psutil.Process()
+        for child in this.children(recursive=True) if may_have_children() else ():
             name = command_line(child)
             if name and not any(allowed in name for allowed in ALLOWED_PROCESSES):
                 found["process", child.pid] = f"process {child.pid} ({name[:120]})"
-        for socket in this.net_connections(kind="inet"):
+        for socket in this.net_connections(kind="inet") if may_have_sockets() else ():
             if socket.status != psutil.CONN_CLOSE:
                 end = socket.raddr or socket.laddr  # a wider fixture's client may connect anew
                 found["socket", end] = f"socket {socket.laddr} to {end} {socket.status}"
@@ -46,7 +52,23 @@ class Leftovers:
             if not left or time.monotonic() > deadline:
                 return left
             gc.collect()  # librdkafka's clients close their sockets when they are collected
-            time.sleep(0.05)
+            time.sleep(POLL_S)
+
+
+def may_have_children() -> bool:
+    """Return false where Linux knows of no child; psutil would look at every process."""
+    try:
+        return any((task / "children").read_text() for task in TASKS.iterdir())
+    except OSError:
+        return True
+
+
+def may_have_sockets() -> bool:
+    """Return false where Linux knows that no file of this process is a socket."""
+    try:
+        return any(str(file.readlink()).startswith("socket:") for file in FILES.iterdir())
+    except OSError:
+        return True
 
 
 def command_line(process: psutil.Process) -> str:

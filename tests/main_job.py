@@ -13,7 +13,6 @@ import pytest
 
 from tests.image_forms import BROKEN, FORMS, MAX_IMAGE_BYTES, Form, Message
 from worker.testing.deployment import LocalDeployment
-from worker.testing.digits import write_digits
 from worker.testing.labelled_images import LabelledImages
 from worker.testing.models import QUICK_PARAMS
 from worker.testing.stream_client import npy
@@ -21,25 +20,6 @@ from worker.testing.topic_reader import Json, Record
 from worker.testing.waiting import wait_until
 
 LONG = QUICK_PARAMS | {"num_epochs": 10_000}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 1,000 real digits to train on and 200 to test with."""
-    folder = tmp_path_factory.mktemp("digits")
-    write_digits(folder, 1000, 200)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def digits(data: Path) -> LabelledImages:
-    return LabelledImages.read(data / "test")
-
-
-def data_folder(source: Path, folder: Path) -> Path:
-    """Copy a data folder into a deployment's folder, and return that."""
-    shutil.copytree(source, folder / "data")
-    return folder
 
 
 @dataclass(frozen=True)
@@ -54,46 +34,62 @@ class Trained:
     clear_label: str
 
 
-@pytest.fixture(scope="module")
-def trained(
-    tmp_path_factory: pytest.TempPathFactory, kafka: str, data: Path, digits: LabelledImages
-) -> Iterator[Trained]:
-    """Images are sent, a command trains on others, the worker swaps the result in by itself."""
-    folder = data_folder(data, tmp_path_factory.mktemp("deployment"))
-    with LocalDeployment(folder, kafka) as deployment:
-        deployment.start_worker(DARKROOM_MAX_IMAGE_BYTES=str(MAX_IMAGE_BYTES))
-        client = deployment.client
-        ids = digits.ids("waiting")
-        client.send_images(digits.images, ids)
-        client.event("status", id=client.command("status"))
-        reader = client.reader("predictions")
-        reader.read(timeout_s=1.0)
-        n_before_the_model = len(reader.records)
-        finished = deployment.train("first")
-        waiting = client.predictions(ids)
-        clearest = max(range(len(ids)), key=lambda index: waiting[ids[index]]["confidence"])
-        clear_label = str(waiting[ids[clearest]]["label"])
-        yield Trained(
-            deployment, n_before_the_model, waiting, finished, digits.images[clearest], clear_label
-        )
+def watch_the_main_job(deployment: LocalDeployment, images: LabelledImages) -> Trained:
+    """Send images, train by a command, and see the images predicted."""
+    client = deployment.client
+    ids = images.ids("waiting")
+    client.send_images(images.images, ids)
+    client.event("status", id=client.command("status"))
+    reader = client.reader("predictions")
+    reader.read(timeout_s=1.0)
+    n_before_the_model = len(reader.records)
+    finished = deployment.train("first")
+    waiting = client.predictions(ids)
+    clearest = max(range(len(ids)), key=lambda index: waiting[ids[index]]["confidence"])
+    return Trained(
+        deployment,
+        n_before_the_model,
+        waiting,
+        finished,
+        clear=images.images[clearest],
+        clear_label=str(waiting[ids[clearest]]["label"]),
+    )
 
 
 class MainJob:
-    """Everything that one worker with a trained classifier does."""
+    """Everything that one worker with a trained classifier does.
+
+    A subclass's folder has the fixture `kafka_host`, the value of KAFKA_HOST.
+    """
+
+    @pytest.fixture(scope="class")
+    def trained(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        kafka_host: str,
+        data: Path,
+        images: LabelledImages,
+    ) -> Iterator[Trained]:
+        """Images are sent, a command trains on others, the worker swaps the result in by itself."""
+        folder = tmp_path_factory.mktemp("deployment")
+        shutil.copytree(data, folder / "data")
+        with LocalDeployment(folder, kafka_host) as deployment:
+            deployment.start_worker(DARKROOM_MAX_IMAGE_BYTES=str(MAX_IMAGE_BYTES))
+            yield watch_the_main_job(deployment, images)
 
     def test_images_wait_for_the_first_model(
-        self, trained: Trained, digits: LabelledImages
+        self, trained: Trained, images: LabelledImages
     ) -> None:
         """Images that were sent before there is a model wait, and all are predicted with it."""
         assert trained.n_before_the_model == 0
-        assert set(trained.waiting) == set(digits.ids("waiting"))
+        assert set(trained.waiting) == set(images.ids("waiting"))
         assert {prediction["model"]["job"] for prediction in trained.waiting.values()} == {"first"}
 
     def test_a_command_trains_a_classifier_that_tells_digits_apart(
-        self, trained: Trained, digits: LabelledImages
+        self, trained: Trained, images: LabelledImages
     ) -> None:
         """A few epochs on 1,000 digits, started by a message, get nine of ten right."""
-        assert digits.accuracy(trained.waiting, digits.ids("waiting")) >= 0.9
+        assert images.accuracy(trained.waiting, images.ids("waiting")) >= 0.9
 
     def test_training_tells_how_it_goes(self, trained: Trained) -> None:
         """The events topic tells of a job from its acceptance to its end, epoch by epoch."""
@@ -134,10 +130,10 @@ class MainJob:
 
         assert str(prediction["label"]) == trained.clear_label
 
-    def test_several_images_in_one_message(self, trained: Trained, digits: LabelledImages) -> None:
+    def test_several_images_in_one_message(self, trained: Trained, images: LabelledImages) -> None:
         """An npy array of five images gives five predictions, each with its own id."""
         headers = {"content-type": "application/x-npy", "id": "five"}
-        trained.deployment.client.send(npy(digits.images[:5, ..., None]), headers=headers)
+        trained.deployment.client.send(npy(images.images[:5, ..., None]), headers=headers)
 
         predictions = trained.deployment.client.predictions([f"five-{index}" for index in range(5)])
 

@@ -107,7 +107,7 @@ def end_group(group: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
+def copy(tmp_path_factory: pytest.TempPathFactory, kafka_host: str) -> Copy:
     folder = tmp_path_factory.mktemp("copy")
     for name in TRACKED:
         shutil.copy(ROOT / name, folder)
@@ -115,8 +115,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copy]:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     (folder / ".venv").symlink_to(sys.prefix)
-    with RealKafka(tmp_path_factory.mktemp("kafka")) as kafka:
-        yield Copy(folder, kafka.bootstrap)
+    return Copy(folder, kafka_host)
 
 
 def test_the_demo_shows_the_main_job(copy: Copy) -> None:

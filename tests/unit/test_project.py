@@ -1,4 +1,4 @@
-"""The project itself: the tools are content, the layers hold, nothing points at one machine."""
+"""The project itself: its files, its dependencies, and nothing that points at one machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-TOOLS = Path(sys.executable).parent
+from tests.project import ROOT
+
 CHECKOUT = (ROOT / ".git").exists()
 
 
@@ -31,32 +31,6 @@ def tracked(pattern: str = "*") -> list[Path]:
         names = run("git", "ls-files", "-z", "--", pattern).split("\0")
         return [ROOT / name for name in names if name and (ROOT / name).is_file()]
     return [path for path in ROOT.glob(f"**/{pattern}") if path.is_file()]
-
-
-def test_ruff_is_content() -> None:
-    """The lint rules hold everywhere."""
-    run(str(TOOLS / "ruff"), "check", "--no-cache", ".")
-
-
-def test_the_formatter_has_nothing_to_do() -> None:
-    """The code is formatted."""
-    run(str(TOOLS / "ruff"), "format", "--no-cache", "--check", ".")
-
-
-def test_types_hold() -> None:
-    """Mypy --strict finds nothing in the packages, the benchmarks and the scripts."""
-    run(str(TOOLS / "mypy"))
-
-
-def test_layers_hold() -> None:
-    """The trainer knows nothing of streams, and the worker uses only its public names."""
-    run(str(TOOLS / "lint-imports"), "--no-cache")
-
-
-@pytest.mark.parametrize("arguments", ["trainer worker", ". --ignore DEP002,DEP004"])
-def test_imports_are_declared(arguments: str) -> None:
-    """What the packages import is declared, and the other way round; so are the tests' imports."""
-    run(str(TOOLS / "deptry"), *arguments.split())
 
 
 @pytest.mark.parametrize("package", ["trainer", "worker"])

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from worker.embedded.kafka import EmbeddedKafka
     from worker.testing.brokers import BrokerUnavailable, PubSubEmulator, RealKafka
     from worker.testing.chaos.account import Account, Answer
+    from worker.testing.chaos.faults import keep_alive, kills, supervise, terminations, visits
     from worker.testing.chaos.image_load import ImageLoad
     from worker.testing.chaos.offset_watch import OffsetWatch, wait_until_answered
-    from worker.testing.chaos.ordeal import Verdict, keep_alive, kills, ordeal
+    from worker.testing.chaos.ordeal import Verdict, ordeal
     from worker.testing.deployment import LocalDeployment
     from worker.testing.digits import write_digits
     from worker.testing.fake_pubsub import FakePubSub
@@ -50,7 +51,10 @@ __all__ = [
     "keep_alive",
     "kills",
     "ordeal",
+    "supervise",
+    "terminations",
     "train_models",
+    "visits",
     "wait_until",
     "wait_until_answered",
     "write_digits",
@@ -60,9 +64,16 @@ _HOMES = {
     "worker.embedded.kafka": ("EmbeddedKafka",),
     "worker.testing.brokers": ("BrokerUnavailable", "PubSubEmulator", "RealKafka"),
     "worker.testing.chaos.account": ("Account", "Answer"),
+    "worker.testing.chaos.faults": (
+        "keep_alive",
+        "kills",
+        "supervise",
+        "terminations",
+        "visits",
+    ),
     "worker.testing.chaos.image_load": ("ImageLoad",),
     "worker.testing.chaos.offset_watch": ("OffsetWatch", "wait_until_answered"),
-    "worker.testing.chaos.ordeal": ("Verdict", "keep_alive", "kills", "ordeal"),
+    "worker.testing.chaos.ordeal": ("Verdict", "ordeal"),
     "worker.testing.deployment": ("LocalDeployment",),
     "worker.testing.digits": ("write_digits",),
     "worker.testing.fake_pubsub": ("FakePubSub",),

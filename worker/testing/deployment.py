@@ -58,6 +58,14 @@ class LocalDeployment:
 
     def start_worker(self, **settings: str) -> WorkerProcess:
         """Start a worker with these environment variables besides, and wait until it is ready."""
+        return self._start(settings).wait_ready()
+
+    def start_workers(self, count: int, **settings: str) -> list[WorkerProcess]:
+        """Start workers at the same time, and wait until all are ready."""
+        workers = [self._start(settings) for _ in range(count)]
+        return [worker.wait_ready() for worker in workers]
+
+    def _start(self, settings: Mapping[str, str]) -> WorkerProcess:
         worker = WorkerProcess(
             self.folder,
             kafka=self.kafka,
@@ -66,8 +74,7 @@ class LocalDeployment:
             settings={**self.settings, **settings},
         )
         self.workers.append(worker)
-        self._open.enter_context(worker)
-        return worker.wait_ready()
+        return self._open.enter_context(worker)
 
     @property
     def client(self) -> StreamClient:

@@ -15,10 +15,19 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from worker.testing.kafka_clients import Kafka, client_settings
 from worker.testing.waiting import wait_until
 
-__all__ = ["Json", "Record", "TopicReader", "lone_consumer", "partitions_of", "read_all"]
+__all__ = [
+    "Json",
+    "Record",
+    "TopicReader",
+    "count_messages",
+    "lone_consumer",
+    "partitions_of",
+    "read_all",
+]
 
 Json = dict[str, Any]
 
+ASK_S = 10.0
 AVAILABLE_S = 30.0
 READ_ALL_S = 120.0
 PASSING_ERRORS = (KafkaError._PARTITION_EOF, KafkaError._TRANSPORT)  # noqa: SLF001 - its names
@@ -128,8 +137,21 @@ def lone_consumer(kafka: Kafka, group: str = "", *, fetch_wait_ms: int = 500) ->
 
 def partitions_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
     """Return a topic's partitions from their beginnings; none when there is no such topic."""
-    found = consumer.list_topics(timeout=10.0).topics.get(topic)
+    found = consumer.list_topics(timeout=ASK_S).topics.get(topic)
     return [TopicPartition(topic, number, 0) for number in found.partitions] if found else []
+
+
+def count_messages(kafka: Kafka, topic: str) -> int:
+    """Return how many messages a topic holds; 0 when there is no such topic."""
+    consumer = lone_consumer(kafka)
+    try:
+        ends = [
+            consumer.get_watermark_offsets(partition, timeout=ASK_S)
+            for partition in partitions_of(consumer, topic)
+        ]
+        return sum(high - low for low, high in ends)
+    finally:
+        consumer.close()
 
 
 def read_all(kafka: Kafka, topic: str) -> Iterator[Record]:
@@ -143,7 +165,7 @@ def read_all(kafka: Kafka, topic: str) -> Iterator[Record]:
         partitions = partitions_of(consumer, topic)
         left = {}
         for partition in partitions:
-            low, high = consumer.get_watermark_offsets(partition, timeout=10.0)
+            low, high = consumer.get_watermark_offsets(partition, timeout=ASK_S)
             left[partition.partition] = high - low
         consumer.assign(partitions)
         deadline = time.monotonic() + READ_ALL_S

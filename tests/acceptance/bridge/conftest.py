@@ -1,27 +1,21 @@
-"""A real Kafka and Google's emulator for the bridge, one of each for a module."""
+"""What stands on both sides of the bridge: a real Kafka and Google's emulator."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 
 import pytest
 
 from tests.integration.bridge.mirrored import Sides, use_emulator
-from worker.testing.brokers import PubSubEmulator, RealKafka
+from worker.testing import PubSubEmulator, RealKafka
 from worker.testing.topics import create_topic
 
 
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
-    with RealKafka(tmp_path_factory.mktemp("broker")) as broker:
-        create_topic(broker.bootstrap, "dead-letters", 3)
-        yield broker
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubSubEmulator]:
-    with PubSubEmulator(tmp_path_factory.mktemp("pubsub")) as server:
-        yield server
+def sides_of(kafka: RealKafka, emulator: PubSubEmulator) -> Sides:
+    create = partial(create_topic, kafka.bootstrap, partitions=3)
+    return Sides(kafka.bootstrap, emulator.host, create)
 
 
 @pytest.fixture
@@ -29,8 +23,15 @@ def sides(
     kafka: RealKafka, emulator: PubSubEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Sides]:
     use_emulator(monkeypatch, emulator.host)
-    both = Sides(
-        kafka.bootstrap, emulator.host, lambda name: create_topic(kafka.bootstrap, name, 3)
-    )
-    yield both
-    both.close()
+    with closing(sides_of(kafka, emulator)) as both:
+        yield both
+
+
+@pytest.fixture
+def mortal_sides(
+    mortal_kafka: RealKafka, emulator: PubSubEmulator, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sides]:
+    """A Kafka of the test's own, `mortal_kafka`, on the one side."""
+    use_emulator(monkeypatch, emulator.host)
+    with closing(sides_of(mortal_kafka, emulator)) as both:
+        yield both

@@ -64,8 +64,11 @@ async def test_arbitrary_messages_come_back_identical(sides: Sides) -> None:
     assert found == sent
 
 
-async def test_kafka_may_be_killed_and_come_back(sides: Sides, kafka: RealKafka) -> None:
+async def test_kafka_may_be_killed_and_come_back(
+    mortal_sides: Sides, mortal_kafka: RealKafka
+) -> None:
     """A Kafka that dies under load and comes back costs time and no message."""
+    sides = mortal_sides
     first, last, topic = sides.kafka_topic(), sides.kafka_topic(), sides.pub_sub_topic()
     subscription = sides.subscription(topic)
     values = numbered(5000)
@@ -78,8 +81,8 @@ async def test_kafka_may_be_killed_and_come_back(sides: Sides, kafka: RealKafka)
         await eventually(
             "first messages", lambda: any(one.mirrored for one in bridge.stats.values())
         )
-        await asyncio.to_thread(kafka.kill)
+        await asyncio.to_thread(mortal_kafka.kill)
         await asyncio.sleep(OUTAGE_S)
-        await asyncio.to_thread(kafka.start)
+        await asyncio.to_thread(mortal_kafka.start)
         came = await asyncio.to_thread(sides.read_kafka, last, len(values), 120.0)
     assert {one.value() for one in came} == set(values)

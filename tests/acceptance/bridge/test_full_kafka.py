@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,9 +62,8 @@ async def test_a_kafka_whose_disk_is_full_is_waited_for(disk: Path, fake: FakePu
     """Kafka ends when its disk is full; started again with room, it gets every message."""
     values = [value + b"." * 1500 for value in numbered(30_000)]
     with RealKafka(disk.parent, SOON_BACK) as kafka:
-        sides = Sides(
-            kafka.bootstrap, fake.host, lambda name: create_topic(kafka.bootstrap, name, 3)
-        )
+        create = partial(create_topic, kafka.bootstrap, partitions=3)
+        sides = Sides(kafka.bootstrap, fake.host, create)
         topic, target = sides.pub_sub_topic(), sides.kafka_topic()
         route = Route(kafka_topic=target, pub_sub_subscription=sides.subscription(topic))
         (state,) = fake.subscriptions.values()

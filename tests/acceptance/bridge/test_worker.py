@@ -5,25 +5,15 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from pathlib import Path
 
 from tests.integration.bridge.mirrored import PROJECT, PubsubMessage, Sides
-from worker.testing.brokers import PubSubEmulator, RealKafka
-from worker.testing.deployment import LocalDeployment
-from worker.testing.digits import write_digits
-from worker.testing.labelled_images import LabelledImages
-from worker.testing.models import train_models
-
-N_IMAGES = 200
+from worker.testing import LabelledImages, LocalDeployment, PubSubEmulator
 
 
 def test_images_come_from_the_subscription_and_predictions_go_to_the_topic(
-    sides: Sides, kafka: RealKafka, emulator: PubSubEmulator, tmp_path: Path
+    sides: Sides, emulator: PubSubEmulator, served: LocalDeployment, images: LabelledImages
 ) -> None:
     """Images published to Pub/Sub are classified, and the predictions are in Pub/Sub."""
-    write_digits(tmp_path / "data", 200, N_IMAGES)
-    train_models(tmp_path)
-    images = LabelledImages.read(tmp_path / "data" / "test").images
     pictures, predictions = sides.pub_sub_topic(), sides.pub_sub_topic()
     settings = {
         "PUBSUB_EMULATOR_HOST": emulator.host,
@@ -33,21 +23,21 @@ def test_images_come_from_the_subscription_and_predictions_go_to_the_topic(
     }
     seen = sides.subscription(predictions)
     payloads = [
-        {"data": "a digit", "timestamp": time.time(), "image": image.tolist()} for image in images
+        {"data": "a digit", "timestamp": time.time(), "image": image.tolist()}
+        for image in images.images
     ]
-    ids = [f"picture-{number}" for number in range(N_IMAGES)]
-    with LocalDeployment(tmp_path, kafka.bootstrap) as deployment:
-        worker = deployment.start_worker(**settings)
-        sides.publish(
-            pictures,
-            [
-                PubsubMessage(data=json.dumps(payload).encode(), attributes={"id": name})
-                for name, payload in zip(ids, payloads, strict=True)
-            ],
-        )
-        came = sides.read_pub_sub(seen, N_IMAGES, 60.0)
-        with urllib.request.urlopen(f"http://127.0.0.1:{worker.web_port}/metrics") as answer:
-            metrics = answer.read().decode()
+    ids = images.ids("picture")
+    worker = served.start_worker(**settings)
+    sides.publish(
+        pictures,
+        [
+            PubsubMessage(data=json.dumps(payload).encode(), attributes={"id": name})
+            for name, payload in zip(ids, payloads, strict=True)
+        ],
+    )
+    came = sides.read_pub_sub(seen, len(ids), 60.0)
+    with urllib.request.urlopen(f"http://127.0.0.1:{worker.web_port}/metrics") as answer:
+        metrics = answer.read().decode()
     assert sorted({json.loads(one.data)["id"] for one in came}) == sorted(ids)
-    inward = f'route="{settings["PUB_SUB_SUBSCRIPTION"]} -> {deployment.topic}"'
-    assert f"darkroom_bridge_mirrored_total{{{inward}}} {float(N_IMAGES)}" in metrics
+    inward = f'route="{settings["PUB_SUB_SUBSCRIPTION"]} -> {served.topic}"'
+    assert f"darkroom_bridge_mirrored_total{{{inward}}} {float(len(ids))}" in metrics

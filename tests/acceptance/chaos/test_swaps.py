@@ -8,32 +8,33 @@ from pathlib import Path
 
 import pytest
 
-from worker.testing.brokers import RealKafka
+from worker.testing import LabelledImages, LocalDeployment, best_of
 from worker.testing.chaos.swaps import Swaps, swap_under_load, unoptimised_scores
-from worker.testing.deployment import LocalDeployment
-from worker.testing.digits import write_digits
-from worker.testing.labelled_images import LabelledImages
-from worker.testing.models import best_of, train_models
+
+pytestmark = pytest.mark.alone
 
 JOBS = ("first", "second")
 N_SWAPS = 8
 PER_S = 1000.0
+STEADY_S = 3.0
 MOST_DELAY_MS = 250.0
 
 
 @pytest.fixture(scope="module")
-def swaps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swaps]:
-    folder: Path = tmp_path_factory.mktemp("swaps")
-    write_digits(folder / "models" / "data", 1000, 200)
-    logdir = train_models(folder / "models", JOBS)
-    images = LabelledImages.read(folder / "models" / "data" / "test").images
-    scores = {job: unoptimised_scores(images, str(logdir / best_of(job))) for job in JOBS}
-    shutil.copytree(logdir, folder / "logs")
-    with (
-        RealKafka(folder) as kafka,
-        LocalDeployment(folder, kafka.bootstrap) as deployment,
-    ):
-        yield swap_under_load(deployment, images, scores, count=N_SWAPS, per_s=PER_S)
+def swaps(
+    tmp_path_factory: pytest.TempPathFactory,
+    kafka_host: str,
+    trained_folder: Path,
+    images: LabelledImages,
+) -> Iterator[Swaps]:
+    folder = tmp_path_factory.mktemp("swaps")
+    shutil.copytree(trained_folder, folder, dirs_exist_ok=True)
+    with LocalDeployment(folder, kafka_host) as deployment:
+        checkpoints = {job: str(deployment.logdir / best_of(job)) for job in JOBS}
+        scores = {job: unoptimised_scores(images.images, path) for job, path in checkpoints.items()}
+        yield swap_under_load(
+            deployment, images.images, scores, count=N_SWAPS, per_s=PER_S, steady_s=STEADY_S
+        )
 
 
 def test_a_swap_loses_no_image_and_doubles_none(swaps: Swaps) -> None:

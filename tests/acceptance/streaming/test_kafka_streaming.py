@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.integration.streaming.kafka_contract import (
@@ -21,21 +18,14 @@ from worker.testing.deployment import unique_topic
 from worker.testing.topics import create_topic
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
-    folder: Path = tmp_path_factory.mktemp("broker")
-    with RealKafka(folder) as kafka:
-        yield kafka
+@pytest.fixture
+def bootstrap(kafka: RealKafka) -> str:
+    return kafka.bootstrap
 
 
 @pytest.fixture
-def bootstrap(broker: RealKafka) -> str:
-    return broker.bootstrap
-
-
-@pytest.fixture
-def topic(broker: RealKafka) -> str:
-    return create_topic(broker.bootstrap, unique_topic(), 2)
+def topic(kafka: RealKafka) -> str:
+    return create_topic(kafka.bootstrap, unique_topic(), 2)
 
 
 class TestOnARealKafka(KafkaContract):

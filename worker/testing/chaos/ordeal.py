@@ -1,25 +1,18 @@
-"""What is done to workers while they serve, and the account of it."""
+"""A deployment that serves under load while something is done to it, and the account of it."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.testing.chaos.account import Account
+from worker.testing.chaos.faults import Faults
 from worker.testing.chaos.image_load import ImageLoad, Pixels
 from worker.testing.chaos.offset_watch import OffsetWatch, wait_until_answered
 from worker.testing.deployment import LocalDeployment
 
-__all__ = ["IN_FLIGHT", "Faults", "Verdict", "keep_alive", "kills", "ordeal"]
-
-Faults = Callable[[LocalDeployment], object]
-"""Something that is done to a deployment while it serves."""
+__all__ = ["IN_FLIGHT", "Verdict", "ordeal"]
 
 SETTLE_S = 120.0
-END_S = 60.0
-"""A worker that cannot go on ends within it."""
 IN_FLIGHT = 12 * 256 + 256
 """The most images of one worker that come again: those in hand, and done but not yet committed."""
 
@@ -56,8 +49,7 @@ def ordeal(
         n_workers: how many workers serve.
         faults: done while the load comes; the load ends when they are over.
     """
-    for _ in range(n_workers):
-        deployment.start_worker()
+    deployment.start_workers(n_workers)
     bootstrap, topic = deployment.kafka, deployment.topic
     with OffsetWatch(bootstrap, topic) as watch:
         with ImageLoad(bootstrap, topic, images, per_s) as load:
@@ -73,35 +65,3 @@ def ordeal(
     if not is_through:
         problems.append(f"not all images were answered within {SETTLE_S:g} s")
     return Verdict(account, problems, codes)
-
-
-def kills(count: int, pause_s: tuple[float, float], seed: int) -> Faults:
-    """Return faults that kill a random worker again and again and start it again each time.
-
-    Args:
-        count: how many kills.
-        pause_s: shortest and longest time before a kill.
-        seed: of the choice of workers and moments.
-    """
-
-    def faults(deployment: LocalDeployment) -> None:
-        chance = random.Random(seed)
-        for _ in range(count):
-            time.sleep(chance.uniform(*pause_s))  # the moment of the kill is what is tried
-            victim = chance.choice([one for one in deployment.workers if one.is_running])
-            victim.kill()
-            victim.start()
-        for worker in deployment.workers:
-            worker.wait_ready(END_S)
-
-    return faults
-
-
-def keep_alive(deployment: LocalDeployment) -> list[int]:
-    """Start again, as a supervisor does, each worker that has ended; return their exit codes."""
-    codes = []
-    for worker in deployment.workers:
-        if not worker.is_running:
-            codes.append(worker.process.returncode)
-            worker.start()
-    return codes

@@ -87,10 +87,10 @@ def test_train_with_ones_own_steps_returns_true_and_computes_the_collections(
         seen.append(set(kwargs))
         return train_step(x, y, model, optim, **kwargs)
 
-    model = build_classifier(small).to("cpu")
-    done = train(
-        small, model, watched, test_step, digits, tmp_path, observers=[diary], mine=3, **collections
-    )
+    params = small | {"precision": "float32"}  # as the classifier that is loaded computes
+    model = build_classifier(params).to("cpu")
+    more: dict[str, Any] = {"observers": [diary], "mine": 3, **collections}
+    done = train(params, model, watched, test_step, digits, tmp_path, **more)
     assert done is True
     assert {"train_torchmetrics", "test_torchmetrics", "mine"} == seen[0]
     report = diary.of(EpochReport)[-1]

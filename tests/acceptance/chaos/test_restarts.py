@@ -1,0 +1,54 @@
+"""No image is lost, doubled without need, or out of order when workers die, stop, come and go.
+
+The shorter form of `scripts/bench chaos`: on a real Kafka, counted by id in the topics afterwards.
+"""
+
+from __future__ import annotations
+
+from worker.testing import LabelledImages, LocalDeployment, kills, ordeal, terminations, visits
+from worker.testing.chaos.ordeal import IN_FLIGHT
+
+PER_S = 500.0
+
+
+class TestKills:
+    """Kill -9."""
+
+    def test_kills_lose_nothing(self, served: LocalDeployment, images: LabelledImages) -> None:
+        """Six times kill -9 of one of two workers: all is answered, little of it twice."""
+        faults = kills(6, (0.3, 2.0), seed=1)
+        verdict = ordeal(served, images.images, per_s=PER_S, n_workers=2, faults=faults)
+
+        assert verdict.problems == []
+        assert verdict.exit_codes == [0, 0]
+        assert verdict.account.duplicates <= 6 * IN_FLIGHT
+
+
+class TestTerminations:
+    """SIGTERM."""
+
+    def test_sigterm_under_load_gives_no_duplicates(
+        self, served: LocalDeployment, images: LabelledImages
+    ) -> None:
+        """Workers are stopped and started under load: all is answered, and nothing twice."""
+        codes: list[int] = []
+        faults = terminations(4, codes)
+        verdict = ordeal(served, images.images, per_s=PER_S, n_workers=2, faults=faults)
+
+        assert {*codes, *verdict.exit_codes} == {0}
+        assert verdict.problems == []
+        assert verdict.account.answered_twice() == []
+
+
+class TestRebalances:
+    """Partitions move between workers that live."""
+
+    def test_ten_rebalances_lose_nothing(
+        self, served: LocalDeployment, images: LabelledImages
+    ) -> None:
+        """A third worker comes and goes five times: all is answered, nothing twice."""
+        verdict = ordeal(served, images.images, per_s=PER_S, n_workers=2, faults=visits(5))
+
+        assert verdict.problems == []
+        assert verdict.account.answered_twice() == []
+        assert verdict.exit_codes == [0, 0]
