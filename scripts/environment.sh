@@ -177,13 +177,15 @@ try_uv() { # EXTRA; uv takes a third of pip's time
     install_packages with_uv "$1" </dev/null 2>&1 | tee -a "$log" | show_progress
 }
 
-compile_what_is_used() { # once, with two processes, and not all of the packages: that takes longer
-    local status=0
+compile_what_is_used() { # EXTRA; once, in two processes, and not all packages, which takes twice as long
+    local status=0 tools=""
+    case $1 in test | bench) tools=", hypothesis, kafka, onnxruntime, psutil, pytest" ;; esac
     say "Compiling the Python files that Darkroom uses"
     PYTHONDONTWRITEBYTECODE="" "$venv/bin/python" -P -c \
-        'import torch, torchvision, torchmetrics, torch.utils.tensorboard' >>"$log" 2>&1 &
+        'import torch, torchvision.transforms.v2, torchmetrics, torch.utils.tensorboard' >>"$log" 2>&1 &
     PYTHONDONTWRITEBYTECODE="" "$venv/bin/python" -P -c \
-        'import faust.cli.worker, worker.app, mlxtend.data' >>"$log" 2>&1 || status=$?
+        "import faust.cli.worker, worker.app, google.cloud.pubsub_v1, pandas, PIL.Image, mlxtend.data$tools" \
+        >>"$log" 2>&1 || status=$?
     wait $! && [ "$status" -eq 0 ]
 }
 
@@ -202,7 +204,7 @@ Installing with pip, which takes a few minutes."
 Correct that and run this again."
         fi
     fi
-    if ! compile_what_is_used; then
+    if ! compile_what_is_used "$extra"; then
         tail -n 15 "$log" >&2
         fail "Darkroom was installed but cannot be imported; the lines above say why.
 Correct that and run this again."
