@@ -1,4 +1,4 @@
-"""Held-out images, other sizes, augmentation and further metrics."""
+"""Splits: which images are trained on, and which are tested on."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.unit.trainer.diary import Diary
-from trainer import DataError, EpochReport, Params, ParamsError, fit, load_checkpoint
+from trainer import DataError, Params
 from trainer.data.idx import write_split
 from trainer.data.splits import open_splits
-from trainer.data.transforms import Transforms
 
 
 def pictures(folder: Path, labels: list[str], size: tuple[int, int] = (28, 28)) -> None:
@@ -63,45 +61,3 @@ def test_images_of_other_sizes_are_resized_on_request(
     picture = cv2.imread(str(tmp_path / "train" / "000001.png"), cv2.IMREAD_GRAYSCALE)
     expected = cv2.resize(picture, (28, 28), interpolation=cv2.INTER_AREA)
     assert np.array_equal(expected, train.pixels(torch.tensor([1]))[0, :, :, 0].numpy())
-
-
-def test_augmentations_happen_in_training_only_with_draws_for_each_group(
-    small: dict[str, Any],
-) -> None:
-    """Eight groups of a batch are erased at eight places; evaluation sees the plain images."""
-    erase = {"class": "torchvision.transforms.v2.RandomErasing", "kwargs": {"p": 1.0}}
-    params = Params.validate_all({**small, "augmentations": [erase]})
-    images = torch.full((16, 28, 28, 1), 255, dtype=torch.uint8)
-    plain = Transforms(params)(images)
-    assert (plain == 1).all()
-    torch.manual_seed(1)
-    erased = Transforms(params, training=True)(images)
-    assert ((erased != 1).flatten(1).sum(1) > 0).all()
-    places = {tuple(one.flatten().tolist()) for one in erased}
-    assert 4 < len(places) <= 8
-
-
-def test_augmentations_that_change_the_shape_are_refused(small: dict[str, Any]) -> None:
-    """The net is made for one shape: training may not see another."""
-    crop = {"class": "torchvision.transforms.v2.CenterCrop", "kwargs": {"size": 20}}
-    with pytest.raises(ParamsError, match=r"augmentations: they change the .* to \(1, 20, 20\)"):
-        Params.validate_all({**small, "augmentations": [crop]})
-
-
-def test_torchmetrics_can_be_added_by_name(
-    digits: Path, small: dict[str, Any], tmp_path: Path
-) -> None:
-    """Cohen's kappa of ten balanced classes follows from the accuracy; it can decide on best.pt."""
-    diary = Diary()
-    params = {
-        **small,
-        "metrics": [{"class": "torchmetrics.CohenKappa"}],
-        "best_metric": "CohenKappa",
-    }
-    result = fit(params, digits, tmp_path, observers=[diary])
-    figures = diary.of(EpochReport)[-1].test_metrics
-    assert figures["CohenKappa"] == pytest.approx((figures["accuracy"] - 0.1) / 0.9, abs=1e-5)
-    assert result.best is not None
-    assert "CohenKappa" in load_checkpoint(result.best).metrics
-    with pytest.raises(ParamsError, match=r"metrics\[0\]\.class"):
-        Params.validate_all({"metrics": [{"class": "torchmetrics.text.BERTScore"}]})
