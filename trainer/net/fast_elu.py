@@ -41,8 +41,11 @@ def elu(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
             is. In bfloat16 it is a third faster, and values below 0 are off by up to 1/256.
     """
     dtype = dtype or torch.promote_types(x.dtype, torch.float32)
-    low = x.clamp(max=0) if x.dtype == dtype else x.to(dtype).clamp_(max=0)
-    return torch.maximum(x, low.exp_().sub_(1).to(x.dtype))  # exp(x) - 1 is never below x
+    if x.dtype == dtype:
+        low = x.clamp(max=0).exp_().sub_(1)
+    else:
+        low = x.to(dtype).clamp_(max=0).exp_().sub_(1).to(x.dtype)
+    return torch.maximum(x, low)  # exp(x) - 1 is never below x
 
 
 class Elu(torch.autograd.Function):
