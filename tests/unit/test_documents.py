@@ -75,6 +75,15 @@ def test_routes_that_are_shown_can_be_used() -> None:
     assert [route.is_inward for route in routes] == [False, True]
 
 
+@pytest.mark.parametrize("package", ["trainer", "worker"])
+def test_every_room_is_in_the_map(package: str) -> None:
+    """CONTRIBUTING.md says of every room what one changes in it."""
+    text = Document("CONTRIBUTING.md").text
+    rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+
+    assert {room for room in rooms if f"| `{package}/{room}/` |" not in text} == set()
+
+
 def test_every_benchmark_is_listed() -> None:
     """docs/benchmarks.md lists the benchmarks that exist, with the question of each."""
     rows = re.findall(r"^\| `(\w+)` \| .*\? \|", Document("docs/benchmarks.md").text, re.MULTILINE)
