@@ -135,6 +135,16 @@ def assert_whole_training(events: list[Event], epochs: int) -> None:
     assert all(done.index((epoch, False)) < done.index((epoch, True)) for epoch, _ in done)
 
 
+def spawned_by(pid: int) -> list[int]:
+    """Return the ids of the jobs' processes that a worker has started, or of a launcher's ranks.
+
+    The oldest comes first, which is rank 0.
+    """
+    children = psutil.Process(pid).children()
+    spawned = [child for child in children if "spawn_main" in str(child.cmdline())]
+    return [child.pid for child in sorted(spawned, key=psutil.Process.create_time)]
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process is there and not only waiting to be reaped."""
     try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.job_room import spawned_by
 from tests.main_job import LONG, MainJob
 from tests.worker_life import WorkerLife
 from worker.testing.deployment import LocalDeployment
@@ -111,3 +114,27 @@ class TestAKilledWorker:
 
         assert resumed["worker"] != started["worker"]
         assert finished["epoch"] == 6
+
+    def test_a_training_by_two_processes_outlives_them_and_its_worker(
+        self, fresh: LocalDeployment
+    ) -> None:
+        """Kill -9 of a rank, then of the worker: resumed each time, nothing left, then served."""
+        params = QUICK_PARAMS | {"num_epochs": 12, "device": "cpu"}
+        worker = fresh.start_worker()
+        client = fresh.client
+        client.command("start-training", id="both", params=params, processes=2)
+        client.events("checkpoint", 1, job="both")
+        (launcher,) = spawned_by(worker.process.pid)
+        os.kill(spawned_by(launcher)[1], signal.SIGKILL)
+        after_rank = client.events("resumed", 1, job="both")[-1]
+        client.events("checkpoint", after_rank["epoch"] + 1, job="both")
+        worker.kill()
+        worker.wait_alone()
+        fresh.start_worker()
+        after_worker = client.events("resumed", 2, job="both")[-1]
+        finished = client.event("finished", job="both")
+        client.event("reloaded", checkpoint=finished["checkpoint"])
+
+        assert "process 2 of 2 was ended by SIGKILL" in after_rank["reason"]
+        assert after_worker["epoch"] > after_rank["epoch"] >= 1
+        assert finished["epoch"] == 12

@@ -1,1 +1,1 @@
-"""Commands: one worker of the group does what must be done once, every worker hears the rest."""
+"""Commands: some are for one worker of the group, the others for every worker."""

@@ -1,4 +1,4 @@
-"""Commands that every worker does for itself, and its answers."""
+"""Commands that every worker does for itself, each with its own answer."""
 
 import asyncio
 from collections import OrderedDict
@@ -16,16 +16,17 @@ from worker.training.runner import Runner
 
 __all__ = ["BroadcastCommands"]
 
-MOST_JOBS_TOLD = 50
-MOST_IDS_KEPT = 10_000
+MAX_ENDED_JOBS = 50
+"""How many of the jobs that have ended are part of a status."""
+MAX_DONE_IDS = 10_000
 
 
 class BroadcastCommands:
     """Does in this worker what every worker does, and answers for this worker.
 
     Args:
-        partitions: Tells which partitions of the images are this worker's now.
-        versions: Of the programs that matter, by name.
+        partitions: Returns the partitions of the images topic that this worker has now.
+        versions: Versions of the packages that matter, by name.
     """
 
     def __init__(
@@ -60,12 +61,12 @@ class BroadcastCommands:
             case StopTraining():
                 self._runner.cancel(command.job, command.id)
             case Status():
-                await self._tell_status(command)
+                await self._publish_status(command)
             case _:
-                pass  # one worker does the others, and a second delivery is done already
+                pass  # a command for one worker, or a second delivery
 
     async def catch_up(self) -> None:
-        """Serve what is deployed where this worker does not yet, and say so.
+        """Serve what is deployed, if this worker does not serve it yet, and publish that.
 
         Raises:
             Exception: What the broker's client raises when the answer cannot be delivered.
@@ -84,7 +85,7 @@ class BroadcastCommands:
         if key in self._done:
             return False
         self._done[key] = None
-        if len(self._done) > MOST_IDS_KEPT:
+        if len(self._done) > MAX_DONE_IDS:
             self._done.popitem(last=False)
         return True
 
@@ -94,22 +95,22 @@ class BroadcastCommands:
                 command.path, job=command.job, order=order, force=command.force
             )
         except WorkerError as error:
-            await self._tell("reload-failed", command, reason=str(error))
+            await self._answer("reload-failed", command, reason=str(error))
         else:
-            await self._tell("reloaded", command, **model.as_event())
+            await self._answer("reloaded", command, **model.as_event())
 
     async def _rollback(self, command: Rollback, order: Order) -> None:
         try:
             model = await self._deployment.rollback(order=order)
         except WorkerError as error:
-            await self._tell("reload-failed", command, reason=str(error))
+            await self._answer("reload-failed", command, reason=str(error))
         else:
-            await self._tell("rolled-back", command, **model.as_event())
+            await self._answer("rolled-back", command, **model.as_event())
 
-    async def _tell_status(self, command: Status) -> None:
+    async def _publish_status(self, command: Status) -> None:
         model = self._deployment.current
         jobs = await asyncio.to_thread(self._ledger.jobs)
-        await self._tell(
+        await self._answer(
             "status",
             command,
             **(model.as_event() if model else {"model": None, "checkpoint": None}),
@@ -118,7 +119,7 @@ class BroadcastCommands:
             versions=dict(self._versions),
         )
 
-    async def _tell(self, event: str, command: Command, **fields: Any) -> None:
+    async def _answer(self, event: str, command: Command, **fields: Any) -> None:
         await self._events.publish(event, key=self._events.worker, id=command.id, **fields)
 
 
@@ -128,7 +129,7 @@ def _summary(job: Job) -> dict[str, Any]:
 
 
 def _most_relevant(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs that are not over, and the latest of the others."""
+    """Return the latest of the jobs that have ended, then those that have not."""
     open_jobs = [job for job in jobs if not job.state.is_final]
     ended = [job for job in jobs if job.state.is_final]
-    return ended[-MOST_JOBS_TOLD:] + open_jobs
+    return ended[-MAX_ENDED_JOBS:] + open_jobs

@@ -1,8 +1,8 @@
-"""Hears every command in every worker: a consumer without a group.
+"""Receives every command in every worker, by a consumer without a group.
 
-A consumer group gives each message to one worker only, so this one has none. It begins at the end
-of the topic and goes on where it was after an outage, so that a worker hears each command that was
-sent while it ran.
+A consumer group gives each message to one worker only. This consumer begins at the end of the
+topic, and after an outage where it was, so that a worker receives each command that was sent while
+it ran.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ MAX_BACK_OFF_S = 5.0
 
 
 class CommandListener(mode.Service):
-    """Hands each command to a handler, in order, with its place among all commands.
+    """Gives each command to a handler, in order, with its place among all commands.
 
-    What cannot be understood is passed over here; the worker that takes it in the group rejects it.
+    Messages that are not commands are ignored; the worker that gets them in the group rejects them.
 
     Args:
         topic: The control topic.
@@ -61,7 +61,7 @@ class CommandListener(mode.Service):
         self.has_position = asyncio.Event()
         """Set when no command that is sent from now on can be missed.
 
-        Read what is deployed after it, not before: what is deployed later comes as a command.
+        Read what is deployed after this, not before: what is deployed later comes as a command.
         """
 
     @mode.Service.task
@@ -82,8 +82,8 @@ class CommandListener(mode.Service):
             self._topic,
             group_id=None,
             enable_auto_commit=False,
-            # where a partition is new, or the broker has lost what it had: all that is there
-            # was sent while this worker ran
+            # for a partition that is new, or that the broker has lost: all that it holds was sent
+            # while this worker ran
             auto_offset_reset="earliest",
             fetch_max_wait_ms=FETCH_WAIT_MS,
             client_id=self._client_id,
@@ -103,7 +103,7 @@ class CommandListener(mode.Service):
             await consumer.stop()
 
     async def _take_position(self, consumer: AIOKafkaConsumer) -> None:
-        """At the end the first time, afterwards where it was."""
+        """Go to the end the first time, and afterwards to the next command."""
         if not self.has_position.is_set():
             self._next |= await consumer.end_offsets(consumer.assignment())
         for partition in consumer.assignment():
@@ -120,5 +120,5 @@ class CommandListener(mode.Service):
         try:
             await self._handle(command, (record.timestamp, record.offset))
         except Exception:
-            # one command that fails must not keep the worker from hearing the next
+            # one command that fails must not keep the worker from receiving the next
             logger.exception("command=%s id=%s: failed", command.command, command.id)

@@ -1,1 +1,1 @@
-"""What is said on the control and events topics."""
+"""The messages on the control and events topics."""

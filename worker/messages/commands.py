@@ -1,7 +1,7 @@
 """Commands as they travel on the control topic: JSON in, checked and typed objects out.
 
-Nothing past this file sees an unchecked command. What cannot be read becomes a `BadCommand` that
-names the field, its value, and what would be right.
+Nothing outside this file sees an unchecked command. A message that is not a command becomes a
+`BadCommand` that names the field, its value, and what would be right.
 """
 
 import re
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MAX_JOB_NAME = 100
-MAX_ID = 110  # a job's name and what the worker appends to it, as in `<job>-deploy`
+MAX_ID = 110  # the name of a job and what the worker appends to it, as in `<job>-deploy`
 MAX_SHOWN = 100
 _NAME = r"^[A-Za-z0-9_\-][A-Za-z0-9_.\-]*$"
 
@@ -62,7 +62,7 @@ class _Command(BaseModel):
     id: Id
 
     def to_json(self) -> bytes:
-        """The command as bytes for the control topic."""
+        """Return the command as bytes for the control topic."""
         return orjson.dumps(self.model_dump(exclude_none=True))
 
 
@@ -83,13 +83,13 @@ class StartTraining(_Command):
 
 
 class StopTraining(_Command):
-    """Stop a job: it saves a checkpoint and ends as cancelled."""
+    """Stop a job, which saves a checkpoint and ends as cancelled."""
 
     command: Literal["stop-training"] = "stop-training"
     job: JobName
 
 
-class _OfCheckpoint(_Command):
+class _CheckpointCommand(_Command):
     """A command about one checkpoint, given by its path or as the best of a job."""
 
     job: JobName | None = Field(
@@ -116,7 +116,7 @@ class _OfCheckpoint(_Command):
         return self.checkpoint or f"{self.job}/checkpoints/best.pt"
 
 
-class ReloadCheckpoint(_OfCheckpoint):
+class ReloadCheckpoint(_CheckpointCommand):
     """Serve another checkpoint, in every worker."""
 
     command: Literal["reload-checkpoint"] = "reload-checkpoint"
@@ -132,7 +132,7 @@ class Rollback(_Command):
     command: Literal["rollback"] = "rollback"
 
 
-class Evaluate(_OfCheckpoint):
+class Evaluate(_CheckpointCommand):
     """Measure a checkpoint on a split of the data, in one worker."""
 
     command: Literal["evaluate"] = "evaluate"
@@ -143,7 +143,7 @@ class Evaluate(_OfCheckpoint):
 
 
 class Status(_Command):
-    """Every worker tells what it serves and trains."""
+    """Ask every worker what it serves and trains."""
 
     command: Literal["status"] = "status"
 
@@ -161,7 +161,7 @@ COMMANDS: Mapping[str, type[Command]] = {
 
 
 def message_id(topic: str, partition: int, offset: int) -> str:
-    """The id of a command that carries none: where it lies, which a second delivery shares."""
+    """Return the id of a command that carries none: its place, which a second delivery shares."""
     return f"{topic}-{partition}-{offset}"[-MAX_JOB_NAME:].lstrip(".")
 
 
@@ -217,7 +217,7 @@ def _command_name(fields: dict[str, Any], command_id: str) -> str:
 
 
 def _explain(problem: ErrorDetails, model: type[_Command]) -> str:
-    """One of pydantic's findings as: field, value, what would be right."""
+    """Return one of pydantic's findings as field, value, and what would be right."""
     if not problem["loc"]:
         return problem["msg"]
     field = str(problem["loc"][0])

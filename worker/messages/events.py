@@ -1,7 +1,7 @@
-"""What happens in the worker, told on the events topic: one JSON object an event.
+"""Events: what happens in a worker, one JSON object per event on the events topic.
 
-A publish returns when the broker has confirmed the event, so that whoever acknowledges a command
-after it never loses the answer.
+`publish` returns when the broker has confirmed the event. A command that is acknowledged afterwards
+is never left without its answer.
 """
 
 import time
@@ -35,8 +35,8 @@ class EventPublisher:
 
         Args:
             event: What happened, such as "accepted".
-            key: The job's name, or the worker's id for what concerns no job.
-            fields: What to tell besides; JSON values.
+            key: The name of the job, or the worker's id for an event without a job.
+            fields: More fields; JSON values.
 
         Raises:
             Exception: What the broker's client raises when the event cannot be delivered.

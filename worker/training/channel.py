@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from worker.training.process_messages import Message, Pulse, Stop, from_line, to_line
+from worker.training.process_messages import ProcessMessage, Pulse, Stop, from_line, to_line
 
 __all__ = ["Channel"]
 
@@ -49,7 +49,7 @@ class Channel:
                     on_stop()
         os._exit(1)  # without clean-up: another worker goes on from the last checkpoint
 
-    def send(self, message: Message) -> None:
+    def send(self, message: ProcessMessage) -> None:
         """Send a message; blocks while the worker does not keep up."""
         self._socket.sendall(to_line(message))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import trainer
-from worker.training.process_messages import JobCheckpoint, JobEpoch, JobStarted, Report
+from worker.training.process_messages import JobCheckpoint, JobEpoch, JobReport, JobStarted
 
 __all__ = ["ChildObserver"]
 
@@ -17,12 +17,12 @@ class ChildObserver(trainer.Observer):
         logdir: The worker's log directory; paths in messages are relative to it.
     """
 
-    def __init__(self, send: Callable[[Report], None], logdir: Path) -> None:
+    def __init__(self, send: Callable[[JobReport], None], logdir: Path) -> None:
         self._send = send
         self._logdir = logdir
 
     def on_start(self, started: trainer.RunStarted) -> None:
-        """Report that the run begins or goes on."""
+        """JobReport that the run begins or goes on."""
         self._send(
             JobStarted(
                 num_epochs=started.num_epochs,
@@ -34,7 +34,7 @@ class ChildObserver(trainer.Observer):
         )
 
     def on_epoch(self, report: trainer.EpochReport) -> None:
-        """Report the figures of an epoch, without the outputs for each test image."""
+        """JobReport the figures of an epoch, without the outputs for each test image."""
         self._send(
             JobEpoch(
                 epoch=report.epoch,
@@ -49,7 +49,7 @@ class ChildObserver(trainer.Observer):
         )
 
     def on_checkpoint(self, saved: trainer.CheckpointSaved) -> None:
-        """Report that a checkpoint is on disk."""
+        """JobReport that a checkpoint is on disk."""
         self._send(
             JobCheckpoint(
                 checkpoint=str(saved.path.relative_to(self._logdir)),

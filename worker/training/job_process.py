@@ -13,7 +13,15 @@ from worker.errors import WorkerError
 from worker.training.exits import how_it_ended
 from worker.training.job_main import main
 from worker.training.ledger import Lock
-from worker.training.process_messages import Outcome, Pulse, Report, Stop, Task, from_line, to_line
+from worker.training.process_messages import (
+    JobReport,
+    Outcome,
+    Pulse,
+    Stop,
+    Task,
+    from_line,
+    to_line,
+)
 
 __all__ = ["JobProcess", "ProcessDied", "ProcessHung"]
 
@@ -72,7 +80,7 @@ class JobProcess:
         assert self._process.pid is not None
         return self._process.pid
 
-    async def messages(self, hang_s: float) -> AsyncIterator[Report]:
+    async def messages(self, hang_s: float) -> AsyncIterator[JobReport]:
         """Yield what the process reports, until it has sent its outcome or is dead.
 
         Args:

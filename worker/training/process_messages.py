@@ -15,11 +15,11 @@ from worker.training.job import Job
 __all__ = [
     "JobCheckpoint",
     "JobEpoch",
+    "JobReport",
     "JobStarted",
-    "Message",
     "Outcome",
+    "ProcessMessage",
     "Pulse",
-    "Report",
     "Stop",
     "Task",
     "from_line",
@@ -127,20 +127,22 @@ class Outcome(_Message):
     per_class: dict[str, Metrics] = {}
 
 
-Report = JobStarted | JobEpoch | JobCheckpoint
+JobReport = JobStarted | JobEpoch | JobCheckpoint
 """What a process says about its progress."""
 
-Message = Stop | Pulse | Report | Outcome
+ProcessMessage = Stop | Pulse | JobReport | Outcome
 
-_message: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="message")])
+_message: TypeAdapter[ProcessMessage] = TypeAdapter(
+    Annotated[ProcessMessage, Field(discriminator="message")]
+)
 
 
-def to_line(message: Message) -> bytes:
+def to_line(message: ProcessMessage) -> bytes:
     """Return a message as a line of JSON."""
     return message.model_dump_json().encode() + b"\n"
 
 
-def from_line(line: bytes) -> Message:
+def from_line(line: bytes) -> ProcessMessage:
     """Return the message of a line.
 
     Raises:

@@ -19,7 +19,7 @@ from worker.training.job import Job, JobKind, JobState
 from worker.training.job_events import JobEvents, pause
 from worker.training.job_process import JobProcess, ProcessDied, ProcessHung
 from worker.training.ledger import Ledger, Lock
-from worker.training.process_messages import JobCheckpoint, JobEpoch, JobStarted, Report, Task
+from worker.training.process_messages import JobCheckpoint, JobEpoch, JobReport, JobStarted, Task
 from worker.training.transitions import (
     after_checkpoint,
     after_crash,
@@ -217,7 +217,7 @@ class Runner(mode.Service):
             logger.error("job=%s: %s", job.name, outcome.trace)
         return after_outcome(job, outcome)
 
-    async def _take(self, job: Job, report: Report) -> Job:
+    async def _take(self, job: Job, report: JobReport) -> Job:
         """Publish a report, and keep of it what must outlive the process."""
         match report:
             case JobStarted():

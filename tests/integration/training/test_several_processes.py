@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 import torch
 
 import trainer
-from tests.job_room import Room, assert_whole_training, is_alive, until
-from worker.training.job_process import JobProcess, ProcessHung
+from tests.job_room import Room, assert_whole_training, is_alive, spawned_by, until
+from worker.training.job_process import JobProcess, ProcessDied, ProcessHung
 from worker.training.process_messages import JobEpoch, Task
 
 EPOCHS = 12
@@ -39,65 +40,62 @@ PARAMS: dict[str, Any] = {
 LONG = PARAMS | {"num_epochs": 10_000}
 
 
-@pytest.fixture
-def room(tmp_path: Path, data: Path) -> Room:
-    return Room(tmp_path / "logs", data)
+Weights = dict[str, torch.Tensor]
 
 
-def ranks_of(launcher: int) -> list[int]:
-    """Return the ids of a launcher's ranks, rank 0 first."""
-    children = psutil.Process(launcher).children(recursive=True)
-    ranks = [child for child in children if "resource_tracker" not in str(child.cmdline())]
-    return [child.pid for child in sorted(ranks, key=psutil.Process.create_time)]
+@pytest.fixture(scope="module")
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """The weights that one process ends with."""
+    logdir = tmp_path_factory.mktemp("alone")
+    trainer.fit(PARAMS, data, logdir, should_stop=lambda: False)
+    return weights(logdir)
 
 
 def oom_score_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
-def weights(room: Room, name: str) -> dict[str, torch.Tensor]:
-    path = room.logdir / name / "checkpoints" / f"epoch-{EPOCHS:05d}.pt"
-    found: dict[str, torch.Tensor] = trainer.load_checkpoint(path).content["model"]
+def weights(logdir: Path) -> Weights:
+    path = logdir / "checkpoints" / f"epoch-{EPOCHS:05d}.pt"
+    found: Weights = trainer.load_checkpoint(path).content["model"]
     return found
 
 
-def assert_alike(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+def assert_alike(one: Weights, other: Weights) -> None:
     for name, expected in one.items():
         assert (expected.float() - other[name].float()).abs().max() < 5e-4, name
 
 
-async def test_two_processes_give_the_weights_of_one(room: Room) -> None:
-    """The same params on one and on two processes: weights within rounding, the same events."""
-    room.accept("one", PARAMS)
-    room.accept("two", PARAMS, processes=2)
-    async with room.runner():
-        await room.event("finished", 2)
-
-    assert_alike(weights(room, "one"), weights(room, "two"))
-    for job in ("one", "two"):
-        assert_whole_training([event for event in room.events if event["job"] == job], EPOCHS)
-
-
-async def test_a_job_goes_on_whichever_of_its_processes_is_killed(room: Room) -> None:
-    """Kill -9 of rank 1, of rank 0 and of the launcher: resumed each time, and the same weights."""
-    room.accept("one", PARAMS)
-    room.accept("two", PARAMS, processes=2)
+async def test_two_processes_give_the_weights_of_one(room: Room, alone: Weights) -> None:
+    """The same params on two processes: weights within rounding, and the events of one."""
+    room.accept("a", PARAMS, processes=2)
     async with room.runner():
         await room.event("finished")
+
+    assert_alike(alone, weights(room.logdir / "a"))
+    assert_whole_training(room.events, EPOCHS)
+
+
+async def test_a_job_goes_on_whichever_of_its_processes_is_killed(
+    room: Room, alone: Weights
+) -> None:
+    """Kill -9 of rank 1, of rank 0 and of the launcher: resumed each time, and the same weights."""
+    room.accept("a", PARAMS, processes=2)
+    async with room.runner():
         for count, victim in enumerate(("rank 1", "rank 0", "launcher"), 1):
             await room.event("checkpoint", len(room.events_named("checkpoint")) + 1)
             launcher = room.processes[-1].pid
-            ranks = ranks_of(launcher)
+            ranks = spawned_by(launcher)
             pid = {"rank 0": ranks[0], "rank 1": ranks[1], "launcher": launcher}[victim]
             os.kill(pid, signal.SIGKILL)
             resumed = await room.event("resumed", count)
             assert "SIGKILL" in resumed["reason"], victim
             assert resumed["epoch"] >= count, victim
             assert not any(is_alive(rank) for rank in ranks), victim
-        await room.event("finished", 2)
+        await room.event("finished")
 
-    assert len(room.processes) == 5
-    assert_alike(weights(room, "one"), weights(room, "two"))
+    assert len(room.processes) == 4
+    assert_alike(alone, weights(room.logdir / "a"))
 
 
 async def test_every_process_yields_to_serving_and_listens_to_the_worker_only(room: Room) -> None:
@@ -106,7 +104,7 @@ async def test_every_process_yields_to_serving_and_listens_to_the_worker_only(ro
     async with room.runner(threads=4) as runner:
         await room.event("epoch")
         launcher = room.processes[0].pid
-        pids = [launcher, *ranks_of(launcher)]
+        pids = [launcher, *spawned_by(launcher)]
         for pid in pids:
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGTERM)
@@ -133,17 +131,37 @@ async def test_every_process_yields_to_serving_and_listens_to_the_worker_only(ro
     assert room.events_named("resumed") == []
 
 
-async def test_a_rank_that_hangs_is_noticed(room: Room) -> None:
-    """The others wait for it, so that the job goes silent; closing its process ends them all."""
+async def start_together(room: Room) -> JobProcess:
+    """Start a long training by two processes, without a runner."""
     room.accept("a", LONG, processes=2)
     task = Task(room.job("a"), room.logdir, room.datadir, threads=2)
     with room.ledger.lock("a") as lock:  # type: ignore[union-attr]
-        process = await JobProcess.start(task, lock)
+        return await JobProcess.start(task, lock)
+
+
+async def test_a_rank_that_dies_while_it_starts_is_noticed(room: Room) -> None:
+    """The others do not wait for it, and the reason is known."""
+    process = await start_together(room)
+    try:
+        await until(lambda: len(spawned_by(process.pid)) == 2, "the ranks to be started")
+        os.kill(spawned_by(process.pid)[1], signal.SIGKILL)
+        async with asyncio.timeout(25.0):  # torch's launcher gives the others 30 s to end
+            async for _ in process.messages(60.0):
+                pass
+        with pytest.raises(ProcessDied, match="process 2 of 2 was ended by SIGKILL"):
+            await process.outcome()
+    finally:
+        await process.close()
+
+
+async def test_a_rank_that_hangs_is_noticed(room: Room) -> None:
+    """The others wait for it, so that the job goes silent; closing its process ends them all."""
+    process = await start_together(room)
     try:
         async for report in process.messages(60.0):
             if isinstance(report, JobEpoch):
                 break
-        pids = [process.pid, *ranks_of(process.pid)]
+        pids = [process.pid, *spawned_by(process.pid)]
         os.kill(pids[2], signal.SIGSTOP)
         with pytest.raises(ProcessHung):
             async for _ in process.messages(1.5):  # a pulse comes once per second

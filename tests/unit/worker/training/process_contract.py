@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from worker.training.job_process import JobProcess, ProcessDied, ProcessHung
-from worker.training.process_messages import JobCheckpoint, JobEpoch, JobStarted, Report
+from worker.training.process_messages import JobCheckpoint, JobEpoch, JobReport, JobStarted
 
 WAIT_S = 60.0
 
@@ -17,7 +17,7 @@ Start = Callable[[str], Awaitable[JobProcess]]
 """Starts a process for a training that is "short" (3 epochs) or "long" (until it is stopped)."""
 
 
-async def first_epoch_of(process: JobProcess) -> AsyncIterator[Report]:
+async def first_epoch_of(process: JobProcess) -> AsyncIterator[JobReport]:
     """Read up to the first checkpoint; return what follows."""
     messages = process.messages(WAIT_S)
     async for report in messages:

@@ -16,15 +16,15 @@ from worker.training.ledger import Lock
 from worker.training.process_messages import (
     JobCheckpoint,
     JobEpoch,
+    JobReport,
     JobStarted,
-    Message,
     Outcome,
+    ProcessMessage,
     Pulse,
-    Report,
     Task,
 )
 
-Script = Callable[["ScriptedProcess"], AsyncIterator[Message]]
+Script = Callable[["ScriptedProcess"], AsyncIterator[ProcessMessage]]
 """Yields the messages of a process, its outcome last."""
 
 _pids = itertools.count(1)
@@ -49,7 +49,7 @@ class ScriptedProcess:
         self._exitcode = 0
         self._outcome: Outcome | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._queue: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._queue: asyncio.Queue[ProcessMessage | None] = asyncio.Queue()
         self._life = asyncio.create_task(self._live(script))
 
     async def _live(self, script: Script) -> None:
@@ -62,7 +62,7 @@ class ScriptedProcess:
             self._exitcode = -signal.SIGKILL
         self._queue.put_nowait(None)
 
-    async def messages(self, hang_s: float) -> AsyncIterator[Report]:
+    async def messages(self, hang_s: float) -> AsyncIterator[JobReport]:
         while True:
             try:
                 async with asyncio.timeout(hang_s):
@@ -157,7 +157,7 @@ def finished(task: Task, last_epoch: int = 3) -> Outcome:
 # -- whole lives of processes ------------------------------------------------------------------
 
 
-async def trains(process: ScriptedProcess) -> AsyncIterator[Message]:
+async def trains(process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
     """Train three epochs and finish."""
     yield started()
     for number in (1, 2, 3):
@@ -167,7 +167,7 @@ async def trains(process: ScriptedProcess) -> AsyncIterator[Message]:
     yield finished(process.task)
 
 
-async def trains_until_stopped(process: ScriptedProcess) -> AsyncIterator[Message]:
+async def trains_until_stopped(process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
     """Train one epoch, then on and on; save and end when asked to."""
     yield started()
     yield epoch(1)
@@ -177,7 +177,7 @@ async def trains_until_stopped(process: ScriptedProcess) -> AsyncIterator[Messag
     yield Outcome(status="stopped", epoch=2, num_epochs=3)
 
 
-async def hangs(process: ScriptedProcess) -> AsyncIterator[Message]:
+async def hangs(process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
     """Train one epoch, then do nothing, whatever is asked."""
     yield started()
     yield epoch(1)
@@ -185,13 +185,13 @@ async def hangs(process: ScriptedProcess) -> AsyncIterator[Message]:
     await asyncio.Event().wait()
 
 
-async def dies(_process: ScriptedProcess) -> AsyncIterator[Message]:
+async def dies(_process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
     """Begin, and die before the first checkpoint."""
     yield started()
     raise Death(-signal.SIGABRT)
 
 
-async def dies_after_a_checkpoint(process: ScriptedProcess) -> AsyncIterator[Message]:
+async def dies_after_a_checkpoint(process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
     """Train one epoch, save it, and die."""
     yield started()
     yield epoch(1)
@@ -202,7 +202,7 @@ async def dies_after_a_checkpoint(process: ScriptedProcess) -> AsyncIterator[Mes
 def fails(reason: str, trace: str | None = None) -> Script:
     """Find out that the task cannot be done."""
 
-    async def script(_process: ScriptedProcess) -> AsyncIterator[Message]:
+    async def script(_process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
         yield Outcome(status="failed", reason=reason, trace=trace)
 
     return script

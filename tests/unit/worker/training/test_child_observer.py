@@ -12,31 +12,33 @@ from worker.training.child_observer import ChildObserver
 from worker.training.process_messages import (
     JobCheckpoint,
     JobEpoch,
+    JobReport,
     JobStarted,
-    Report,
     from_line,
     to_line,
 )
 
 
 @pytest.fixture
-def sent() -> list[Report]:
+def sent() -> list[JobReport]:
     return []
 
 
 @pytest.fixture
-def observer(sent: list[Report]) -> ChildObserver:
+def observer(sent: list[JobReport]) -> ChildObserver:
     return ChildObserver(sent.append, Path("logs"))
 
 
-def test_a_run_begins_with_its_size(observer: ChildObserver, sent: list[Report]) -> None:
+def test_a_run_begins_with_its_size(observer: ChildObserver, sent: list[JobReport]) -> None:
     """The worker learns how much there is to do, and whether the run goes on."""
     observer.on_start(trainer.RunStarted(9, 3, 1000, 200, resumed=True, n_batches=16))
 
     assert sent == [JobStarted(num_epochs=9, first_epoch=3, n_train=1000, n_test=200, resumed=True)]
 
 
-def test_an_epoch_is_reported_as_plain_figures(observer: ChildObserver, sent: list[Report]) -> None:
+def test_an_epoch_is_reported_as_plain_figures(
+    observer: ChildObserver, sent: list[JobReport]
+) -> None:
     """The outputs for each test image, which are tensors, stay in the training process."""
     report = trainer.EpochReport(
         epoch=1,
@@ -61,7 +63,7 @@ def test_an_epoch_is_reported_as_plain_figures(observer: ChildObserver, sent: li
 
 
 def test_a_checkpoint_is_named_by_its_place_in_the_log_directory(
-    observer: ChildObserver, sent: list[Report]
+    observer: ChildObserver, sent: list[JobReport]
 ) -> None:
     """Every worker on the log directory understands the path, and NaN travels as null."""
     path = Path("logs/a/checkpoints/epoch-00002.pt")

@@ -10,7 +10,14 @@ import pytest
 
 from tests.unit.worker.training.scripted_process import epoch, started
 from worker.training.channel import Channel
-from worker.training.process_messages import Message, Outcome, Pulse, Stop, from_line, to_line
+from worker.training.process_messages import (
+    Outcome,
+    ProcessMessage,
+    Pulse,
+    Stop,
+    from_line,
+    to_line,
+)
 from worker.training.rank_relay import RankRelay
 
 FINISHED = Outcome(status="finished", epoch=3, num_epochs=3)
@@ -33,7 +40,7 @@ class Ranks:
         self.locks = [socket.recv_fds(end, 1, 1)[1][0] for end in self.ends]
         self.relay.start()
 
-    def say(self, rank: int, *messages: Message) -> None:
+    def say(self, rank: int, *messages: ProcessMessage) -> None:
         for message in messages:
             self.ends[rank].sendall(to_line(message))
 
@@ -50,7 +57,7 @@ class Ranks:
         self.relay.close()
         return self.relay.outcome(dict(enumerate(exitcodes)))
 
-    def heard_by_worker(self) -> list[Message]:
+    def heard_by_worker(self) -> list[ProcessMessage]:
         self._channel_end.close()
         return [from_line(line) for line in self.worker.makefile("rb")]
 

@@ -26,7 +26,7 @@ from tests.unit.worker.training.scripted_process import (
 )
 from worker.training.job import JobState
 from worker.training.ledger import Lock
-from worker.training.process_messages import Message, Outcome, Task
+from worker.training.process_messages import Outcome, ProcessMessage, Task
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def test_jobs_of_a_kind_wait_for_each_other(room: Room) -> None:
 async def test_an_evaluation_does_not_wait_for_a_training(room: Room) -> None:
     """Each kind of job has a place of its own."""
 
-    async def evaluates(_process: ScriptedProcess) -> AsyncIterator[Message]:
+    async def evaluates(_process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
         yield Outcome(status="finished", images=100, metrics={"accuracy": 0.9})
 
     scripted(room, trains_until_stopped, evaluates)
@@ -103,7 +103,7 @@ async def test_a_cancelled_job_frees_the_worker(room: Room) -> None:
 async def test_a_stop_that_only_the_ledger_knows_is_done(room: Room) -> None:
     """A worker that missed the command finds it beside the job when the process next reports."""
 
-    async def trains_on(process: ScriptedProcess) -> AsyncIterator[Message]:
+    async def trains_on(process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
         yield started()
         yield epoch(1)
         room.ledger.request_stop("a", "stop-1")
@@ -134,7 +134,7 @@ async def test_a_job_that_was_cancelled_while_it_waited_is_never_started(room: R
 async def test_a_job_that_finished_before_the_stop_is_finished(room: Room) -> None:
     """A stop that comes too late takes nothing away."""
 
-    async def finishes_all_the_same(process: ScriptedProcess) -> AsyncIterator[Message]:
+    async def finishes_all_the_same(process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
         yield started()
         yield epoch(3)
         room.ledger.request_stop("a", "stop-1")
@@ -152,7 +152,7 @@ async def test_a_job_that_finished_before_the_stop_is_finished(room: Room) -> No
 async def test_a_worker_that_stops_leaves_its_job_to_the_next(room: Room) -> None:
     """The job is saved and goes on elsewhere; no event says that it ended."""
 
-    async def goes_on(process: ScriptedProcess) -> AsyncIterator[Message]:
+    async def goes_on(process: ScriptedProcess) -> AsyncIterator[ProcessMessage]:
         yield started(resumed=True, first_epoch=2)
         yield epoch(3)
         yield finished(process.task)
