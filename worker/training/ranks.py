@@ -102,8 +102,9 @@ class RankAgent(LocalElasticAgent):
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         pids: dict[int, int] = super()._start_workers(worker_group)
-        by_pid = {process.pid: process for process in multiprocessing.active_children()}
-        self._processes = {rank: by_pid[pid] for rank, pid in pids.items() if pid in by_pid}
+        # torch's own list: `multiprocessing.active_children` leaves out a rank that is dead already
+        processes = self._pcontext._pc.processes  # type: ignore[union-attr]  # noqa: SLF001
+        self._processes = dict(enumerate(processes))
         self._on_start()
         return pids
 
