@@ -23,6 +23,8 @@ STEADY_PER_S = 200.0
 ACCURACY = 0.95
 JOB = "demo"
 WAIT_S = 120.0
+BAR = "    epoch {n_fmt}/{total_fmt} |{bar:10}| {elapsed}{postfix}"
+"""Fits into 80 columns with loss, accuracy and speed."""
 
 
 @dataclass
@@ -112,7 +114,7 @@ class Journey:
             "flip_images": False,
         }
         self.stream.command("start-training", id=JOB, params=params)
-        with tqdm(total=self.result.epochs, desc="    epochs", unit="epoch") as bar:
+        with tqdm(total=self.result.epochs, bar_format=BAR) as bar:
             for event in self.stream.follow_events(WAIT_S):
                 self.worker.check()
                 if self.is_the_swap(event, bar):
@@ -127,7 +129,7 @@ class Journey:
         if kind == "epoch":
             accuracy = event["test_metrics"].get("accuracy", float("nan"))
             bar.set_postfix_str(
-                f"loss {event['train_loss']:.3f}, test accuracy {accuracy:.3f},"
+                f"loss {event['train_loss']:.3f}, accuracy {accuracy:.3f},"
                 f" {event['images_per_s']:,.0f} images/s"
             )
             bar.update(event["epoch"] - bar.n)
