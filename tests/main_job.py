@@ -63,8 +63,9 @@ class MainJob:
     """
 
     @pytest.fixture(scope="class")
+    @classmethod
     def trained(
-        self,
+        cls,
         tmp_path_factory: pytest.TempPathFactory,
         kafka_host: str,
         data: Path,

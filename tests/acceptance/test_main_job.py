@@ -33,8 +33,9 @@ class TestTwoWorkers:
     """Two workers on one log folder share the images, the commands and the jobs."""
 
     @pytest.fixture(scope="class")
+    @classmethod
     def pair(
-        self, tmp_path_factory: pytest.TempPathFactory, kafka_host: str, trained_folder: Path
+        cls, tmp_path_factory: pytest.TempPathFactory, kafka_host: str, trained_folder: Path
     ) -> Iterator[LocalDeployment]:
         folder = tmp_path_factory.mktemp("pair")
         shutil.copytree(trained_folder, folder, dirs_exist_ok=True)
