@@ -73,6 +73,7 @@ class StreamClient:
         for reader in self._readers.values():
             reader.close()
         self._producer.flush(5.0)
+        self._producer.close()
 
     def reader(self, suffix: str) -> TopicReader:
         """Return the reader of `<topic>-<suffix>`, made at its first use."""
