@@ -1,7 +1,9 @@
 """What a job's process does to itself before it begins."""
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -32,6 +34,7 @@ def set_up(threads: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(threads)
+    atexit.register(gc.freeze)  # torch's objects: no search for garbage in them at the end
 
 
 def die_with_parent() -> None:

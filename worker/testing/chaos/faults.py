@@ -6,6 +6,8 @@ import random
 import time
 from collections.abc import Callable
 
+from confluent_kafka import KafkaException
+
 from worker.testing.deployment import LocalDeployment
 from worker.testing.topic_reader import count_messages
 from worker.testing.waiting import wait_until
@@ -125,5 +127,12 @@ def wait_until_serving(deployment: LocalDeployment, n_images: int = 500) -> None
 
 
 def n_predictions(deployment: LocalDeployment) -> int:
-    """Return how many predictions a deployment has published."""
-    return count_messages(deployment.kafka, f"{deployment.topic}-predictions")
+    """Return how many predictions a deployment has published, as soon as the broker says it."""
+
+    def ask() -> tuple[int] | None:
+        try:
+            return (count_messages(deployment.kafka, f"{deployment.topic}-predictions"),)
+        except KafkaException:
+            return None  # the broker is away, or only just back
+
+    return wait_until("answer of the broker", ask, END_S)[0]
