@@ -69,7 +69,8 @@ say_what_cuda_costs() { # to people who have no use for it
     if nvidia-smi -L >/dev/null 2>&1; then return; fi
     say "There is no NVIDIA GPU here, but PyTorch comes with its CUDA libraries all the
 same: 2.5 GB to download, 4.3 GB on disk. To install without, press Ctrl-C and type
-  DARKROOM_TORCH_INDEX=https://download.pytorch.org/whl/cpu $0"
+  DARKROOM_TORCH_INDEX=ADDRESS $0
+where ADDRESS is the index of the CPU packages; PyTorch's page \"Get started\" shows it."
 }
 
 wanted_stamp() { # EXTRA: what an installation is known by

@@ -217,9 +217,7 @@ def test_cost_of_cuda_is_told_where_there_is_no_gpu(machine: Machine) -> None:
     result = machine.run()
 
     assert "2.5 GB to download" in result.stderr
-    assert "DARKROOM_TORCH_INDEX=https://download.pytorch.org/whl/cpu a clone/scripts/test" in (
-        result.stderr
-    )
+    assert "DARKROOM_TORCH_INDEX=ADDRESS a clone/scripts/test" in result.stderr
 
 
 @pytest.mark.parametrize(("program", "text"), [("nvidia-smi", ""), ("uname", "echo Darwin")])
