@@ -6,6 +6,7 @@ it ran.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -24,6 +25,7 @@ __all__ = ["CommandListener"]
 logger = logging.getLogger(__name__)
 
 POLL_MS = 200
+POSITION_S = 10.0
 FETCH_WAIT_MS = 100  # the embedded broker answers a fetch only after this wait, whatever arrives
 FIRST_BACK_OFF_S = 0.25
 MAX_BACK_OFF_S = 5.0
@@ -63,6 +65,15 @@ class CommandListener(mode.Service):
 
         Read what is deployed after this, not before: what is deployed later comes as a command.
         """
+
+    async def on_started(self) -> None:
+        """Let the worker say that it is ready when no command can be missed any more.
+
+        A broker that does not answer holds the start up for ten seconds only.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POSITION_S):
+                await self.has_position.wait()
 
     @mode.Service.task
     async def _keep_listening(self) -> None:

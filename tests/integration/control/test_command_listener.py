@@ -166,3 +166,12 @@ async def test_it_stops_at_once(kafka: EmbeddedKafka) -> None:
         begin = loop.time()
 
     assert loop.time() - begin < 2.0
+
+
+async def test_a_listener_that_has_started_misses_no_command(kafka: EmbeddedKafka) -> None:
+    """A worker says that it is ready after that; a command sent at once is received."""
+    listener = Listener(kafka.bootstrap)
+    async with listener.service:
+        has_position = listener.service.has_position.is_set()
+
+    assert has_position
