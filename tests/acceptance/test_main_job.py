@@ -41,6 +41,7 @@ class TestTwoWorkers:
         shutil.copytree(trained_folder, folder, dirs_exist_ok=True)
         with LocalDeployment(folder, kafka_host) as deployment:
             deployment.start_workers(2)
+            deployment.client.events("reloaded", 2)  # each tells what it has found deployed
             yield deployment
 
     def test_both_workers_serve_what_a_command_names(
@@ -48,7 +49,6 @@ class TestTwoWorkers:
     ) -> None:
         """A reload is heard by every worker, and both predict with the new checkpoint."""
         client = pair.client
-        client.events("reloaded", 2)  # each tells what it has found deployed
         client.command("reload-checkpoint", id="all", checkpoint="first/checkpoints/epoch-00001.pt")
         reloaded = client.events("reloaded", 2, id="all")
         ids = images.ids("both")
