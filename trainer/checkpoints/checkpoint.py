@@ -57,14 +57,14 @@ class Checkpoint:
 
     @cached_property
     def params(self) -> Params:
-        """The params of the run.
+        """The params of the run that describe the classifier; `content["params"]` has them all.
 
         Raises:
             CheckpointError: They cannot be used here: a class or a transform exists only in the
                 program that trained it.
         """
         try:
-            return Params.validate_all({**self.content["params"], "device": "cpu"})
+            return Params.of_trained({**self.content["params"], "device": "cpu"})
         except ParamsError as error:
             raise CheckpointError(f"{self.path} cannot be used here: {error}") from error
 
@@ -76,11 +76,13 @@ class Checkpoint:
         Raises:
             CheckpointError: The weights do not fit the net that the params describe.
         """
-        model = new_classifier(self.params)
+        params = self.params
         try:
             average = self.content.get("ema")
-            model.load_state_dict(average["weights"] if average else self.content["model"])
-        except (RuntimeError, TypeError, KeyError) as error:
+            weights = average["weights"] if average else self.content["model"]
+            model = new_classifier(params, features=weights["head.weight"].shape[1])
+            model.load_state_dict(weights)
+        except (RuntimeError, TypeError, KeyError, IndexError) as error:
             raise CheckpointError(
                 f"{self.path} holds weights that do not fit its params: {error}"
             ) from error

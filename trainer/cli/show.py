@@ -50,7 +50,7 @@ def inspect(*, checkpoint: Path, as_json: bool) -> None:
         "class_names": loaded.class_names,
         "metrics": loaded.metrics,
         "versions": loaded.versions,
-        "params": loaded.params.as_json(),
+        "params": loaded.content["params"],
     }
     if as_json:
         click.echo(json.dumps(found))

@@ -65,16 +65,22 @@ def build_classifier(params: Mapping[str, Any] | Params) -> Classifier:
     return new_classifier(Params.validate_all(params))
 
 
-def new_classifier(params: Params) -> Classifier:
+def new_classifier(params: Params, features: int | None = None) -> Classifier:
     """Return a new classifier from params that are validated.
+
+    Args:
+        params: What describes it.
+        features: Number of values of an image behind the layers, where it is known from weights;
+            by default it is worked out, and torch then imports for a second.
 
     Raises:
         ParamsError: There is not enough memory for its weights.
     """
-    shape = output_shape(params.net_arch, shape_after_transforms(params)).shape
+    if features is None:
+        features = math.prod(output_shape(params.net_arch, shape_after_transforms(params)).shape)
     try:
         layers = nn.Sequential(*(layer.build() for layer in params.net_arch))
-        return Classifier(layers, math.prod(shape), params.n_classes)
+        return Classifier(layers, features, params.n_classes)
     except (RuntimeError, MemoryError) as error:
         why = first_line(error)
         finding = f"net_arch: there is not enough memory for the net; make it smaller ({why})"

@@ -18,27 +18,27 @@ from trainer.params.shapes import output_shape, shape_after_transforms
 __all__ = ["cross_field_findings"]
 
 
-def cross_field_findings(params: Fields, wrong: Collection[str]) -> list[str]:
+def cross_field_findings(params: Fields, unchecked: Collection[str]) -> list[str]:
     """Check keys against each other that are valid on their own.
 
     Args:
         params: The params, with defaults in place of wrong values.
-        wrong: The keys whose values are wrong; checks that need them are left out.
+        unchecked: The keys that have defaults; checks that need them are left out.
 
     Returns:
         One finding for each thing that is wrong.
     """
     found: list[str] = []
-    if not {"optim_class", "optim_kwargs", "learning_rate"} & set(wrong):
+    if not {"optim_class", "optim_kwargs", "learning_rate"} & set(unchecked):
         found += _optimiser_findings(params)
-    if "learning_rate_schedule" not in wrong:
+    if "learning_rate_schedule" not in unchecked:
         found += _schedules_findings(params)
     found += _combinations_findings(params)
-    if not {"metrics", "n_classes"} & set(wrong):
+    if not {"metrics", "n_classes"} & set(unchecked):
         found += _metrics_findings(params)
     transforms = {"additional_transforms", "augmentations", "normalise_mean", "normalise_std"}
-    if not transforms & set(wrong):
-        found += _net_findings(params, wrong)
+    if not transforms & set(unchecked):
+        found += _net_findings(params, unchecked)
     return found
 
 
@@ -95,7 +95,7 @@ def _metrics_findings(params: Fields) -> list[str]:
     return found
 
 
-def _net_findings(params: Fields, wrong: Collection[str]) -> list[str]:
+def _net_findings(params: Fields, unchecked: Collection[str]) -> list[str]:
     try:
         shape = shape_after_transforms(params)
         augmented = shape_after_transforms(params, training=True)
@@ -103,7 +103,7 @@ def _net_findings(params: Fields, wrong: Collection[str]) -> list[str]:
         return [str(error)]
     if augmented != shape:
         return [f"augmentations: they change the image's shape from {shape} to {augmented}"]
-    if {"net_arch", "image_height", "image_width", "is_image_color"} & set(wrong):
+    if {"net_arch", "image_height", "image_width", "is_image_color"} & set(unchecked):
         return []
     return list(output_shape(params.net_arch, shape).findings)
 

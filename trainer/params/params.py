@@ -16,6 +16,10 @@ from trainer.suggestions import did_you_mean
 
 __all__ = ["Params"]
 
+TRAINING_ONLY = frozenset(
+    {"optim_class", "optim_kwargs", "learning_rate", "learning_rate_schedule", "augmentations"}
+)
+
 
 class Params(Fields):
     """The params of a run, validated; the keys are the published ones."""
@@ -32,6 +36,26 @@ class Params(Fields):
                 and keyword arguments.
         """
         given = dict(params) if isinstance(params, Mapping) else params.as_given()
+        return cls._checked(given, frozenset())
+
+    @classmethod
+    def of_trained(cls, params: Mapping[str, Any]) -> Params:
+        """Return the params of a classifier that is trained: its net, and what it takes.
+
+        What only its training needed is not looked at and has default values. Whether the layers
+        fit each other is for its weights to tell.
+
+        Args:
+            params: The params that it was trained with, as `as_json` gave them.
+
+        Raises:
+            ParamsError: Some of the others are wrong; it lists them all.
+        """
+        given = {key: value for key, value in params.items() if key not in TRAINING_ONLY}
+        return cls._checked(given, TRAINING_ONLY | {"net_arch"})
+
+    @classmethod
+    def _checked(cls, given: Mapping[str, Any], unchecked: frozenset[str]) -> Params:
         findings = [_unknown(key) for key in given if key not in cls.model_fields]
         known = {key: value for key, value in given.items() if key in cls.model_fields}
         try:
@@ -42,7 +66,7 @@ class Params(Fields):
             made = cls.model_validate({key: known[key] for key in known.keys() - wrong})
         from trainer.params import checks  # noqa: PLC0415 - importing torch takes seconds
 
-        findings += checks.cross_field_findings(made, wrong)
+        findings += checks.cross_field_findings(made, wrong | unchecked)
         if findings:
             raise ParamsError("wrong params", findings)
         return made

@@ -9,6 +9,7 @@ fails when an upgrade changes something that this module relies on. The changes:
   commits over a gap of one message, and counts messages that it skipped in a rebalance as done.
 - When partitions are revoked, finished work is committed before it is forgotten, also when another
   commit is under way or the app stops.
+- A rebalance that takes partitions away during a seek does not end the worker.
 - A topic can be held: its messages stay in Kafka until it is released. The messages of the bulk
   topics also stay there while many are pending. Faust would leave out a partition whose stream has
   a full buffer and wait a whole second for the other partitions, also when these have come to
@@ -19,10 +20,12 @@ fails when an upgrade changes something that this module relies on. The changes:
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import aiokafka
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import ConsumerRecord
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
@@ -32,6 +35,8 @@ from mode.utils.futures import notify
 from worker.kafka.offset_window import OffsetWindow
 
 __all__ = ["POLL_RECORDS", "Bundle", "Consumer", "Flow", "Transport"]
+
+logger = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS = 50
 HELD_POLL_S = 0.05
@@ -167,6 +172,17 @@ class Consumer(driver.Consumer):
         """Go back to the committed offsets; messages after them are delivered again."""
         self._windows.clear()
         await super().perform_seek()
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Go back to the committed offsets, unless a rebalance takes the partitions meanwhile.
+
+        Such a rebalance is followed by a seek of its own; aiokafka's error would end the worker.
+        """
+        try:
+            return await super().seek_to_committed()
+        except (IllegalStateError, AssertionError) as error:  # one taken away, or all of them
+            logger.info("partitions were taken away during a seek: %s", error)
+            return {}
 
     async def wait_empty(self) -> None:
         """Wait until no message is pending, and commit.

@@ -4,6 +4,7 @@ A thread of its own, since what it watches may block the event loop or keep it f
 Faust alone stays up as a zombie when its group coordinator has failed: it never consumes again.
 """
 
+import faulthandler
 import logging
 import os
 import threading
@@ -54,6 +55,7 @@ class Watchdog(threading.Thread):
                 if now - failing_since[check] >= self._checks[check]:
                     logger.critical("watchdog: %s; the worker ends with %d", problem, EXIT_CODE)
                     logging.shutdown()
+                    faulthandler.dump_traceback()  # of all threads, to stderr: where it hangs
                     self._end(EXIT_CODE)
                     return
 

@@ -3,13 +3,15 @@
 import hashlib
 import io
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from trainer import CheckpointError, fit, load_checkpoint
+from trainer import CheckpointError, Params, build_classifier, fit, load_checkpoint
 from trainer.checkpoints.checkpoint import TRAILER, write_checkpoint
 
 
@@ -116,6 +118,32 @@ def test_weights_of_another_net_are_refused(checkpoint: Path, tmp_path: Path) ->
     path = sealed(content, tmp_path / "mixed.pt")
     with pytest.raises(CheckpointError, match="weights that do not fit its params"):
         load_checkpoint(path).classifier()
+
+
+def test_how_it_was_trained_is_not_needed_to_use_it(checkpoint: Path, tmp_path: Path) -> None:
+    """A schedule or an optimiser that only the training program knows does not matter any more."""
+    content = load_checkpoint(checkpoint).content
+    schedule = {"class": "torch.optim.lr_scheduler.LambdaLR", "kwargs": {"lr_lambda": "<lambda>"}}
+    content["params"]["learning_rate_schedule"] = [schedule]
+    content["params"]["optim_class"] = "lab.optim.Own"
+    loaded = load_checkpoint(sealed(content, tmp_path / "own.pt"))
+    assert loaded.classifier()(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+
+
+def test_a_checkpoint_is_ready_without_torchs_compiler(checkpoint: Path, tmp_path: Path) -> None:
+    """Importing torch._dynamo would keep a worker that starts from its first images for seconds."""
+    content = load_checkpoint(checkpoint).content
+    params = {"device": "cpu"}  # the usual net
+    content["params"] = Params.validate_all(params).as_json()
+    content["model"] = build_classifier(params).state_dict()
+    path = sealed(content, tmp_path / "usual.pt")
+    program = (
+        "import sys, torch, trainer; "
+        f"classify = trainer.load_checkpoint({str(path)!r}).fast_classifier(); "
+        "print(classify(torch.zeros(2, 1, 28, 28)).shape, 'torch._dynamo' in sys.modules)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", program], text=True)
+    assert said == "torch.Size([2, 10]) False\n"
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:

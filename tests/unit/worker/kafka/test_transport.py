@@ -8,6 +8,7 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import ConsumerRecord
 from faust.tables.recovery import Recovery
 from faust.transport.consumer import Consumer as FaustConsumer
@@ -97,6 +98,21 @@ async def test_what_was_delivered_before_a_rebalance_is_not_committed_after_it(
     made.app.consumer_generation_id = 7
     made.ack(bundle)
     assert made._new_offset(IMAGES) is None
+
+
+@pytest.mark.parametrize("error", [IllegalStateError("images-0"), AssertionError("no partition")])
+async def test_a_rebalance_during_a_seek_does_not_end_the_worker(
+    made: Consumer, error: Exception
+) -> None:
+    """A second rebalance may take partitions while the fetch goes back to what is committed."""
+
+    async def seek() -> Any:
+        raise error
+
+    made._thread.seek_to_committed = seek  # type: ignore[method-assign]
+    made.stop_flow()
+    assert await messages(made, records(1, 1)) == []
+    await made.perform_seek()
 
 
 async def test_only_bulk_topics_are_bundled(made: Consumer) -> None:

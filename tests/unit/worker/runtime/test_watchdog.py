@@ -44,6 +44,17 @@ def test_a_problem_that_lasts_ends_the_process() -> None:
     assert ending.code == EXIT_CODE
 
 
+def test_the_stacks_of_all_threads_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """Who reads the log sees where the process hung."""
+    ending = Ending()
+    dog = Watchdog({lambda: "it is broken": 0.0}, end=ending)
+    dog.start()
+    dog.join(5)
+    told = capfd.readouterr().err
+    assert "watchdog.py" in told
+    assert "test_watchdog.py" in told
+
+
 def test_a_problem_that_passes_does_not() -> None:
     """Only what lasts on end counts."""
     ending = Ending()
