@@ -30,6 +30,8 @@ __all__ = ["WorkerApp"]
 SESSION_TIMEOUT_S = 10.0
 EMBEDDED_SESSION_TIMEOUT_S = 6.0
 """A rebalance takes about a session timeout on the embedded broker."""
+HEARTBEAT_S = 1.0
+"""How often a worker tells its group that it lives, and learns of a rebalance."""
 COMMIT_INTERVAL_S = 0.3
 """Work that was done within it is delivered a second time after a kill."""
 BLOCKED_S = 50.0
@@ -150,6 +152,7 @@ def _options(connection: Connection) -> dict[str, Any]:
         **connection.for_faust(),
         "broker_client_id": f"{socket.gethostname()}-{os.getpid()}",
         "broker_commit_interval": COMMIT_INTERVAL_S,
+        "broker_heartbeat_interval": HEARTBEAT_S,
         "broker_max_poll_records": POLL_RECORDS,
         "broker_session_timeout": EMBEDDED_SESSION_TIMEOUT_S if is_embedded else SESSION_TIMEOUT_S,
         "consumer_auto_offset_reset": "earliest",
