@@ -27,11 +27,11 @@ from worker.messages.commands import StartTraining, parse_command
 from worker.testing import EmbeddedKafka, FakePubSub, TopicReader
 from worker.testing.digits import write_idx_files
 
-TRAINING, PARAMS, TUNING, CHECKPOINTS, COMMANDS, STREAMING, SECURITY = (
+TRAINING, PARAMS, TUNING, CHECKPOINTS, COMMANDS, STREAMING, SECURITY, TESTING = (
     Document(f"docs/{name}.md")
     for name in (
         *("training", "params", "tuning", "checkpoints"),
-        *("commands", "streaming", "security"),
+        *("commands", "streaming", "security", "testing"),
     )
 )
 KAFKA = "localhost:9092"  # the address in the docs; here it is a free port
@@ -51,11 +51,13 @@ RUN_HERE = {
     "Kafka payload": STREAMING.block("python", "streaming.kafka"),
     "Pub/Sub payload": STREAMING.block("python", "streaming.pubsub"),
     "secured producer": SECURITY.block("python", "Producer"),
+    "deployment": TESTING.block("python", "write_digits"),
 }
 RUN_ELSEWHERE = {
     "streaming/test_demo.py": STREAMING.block("bash", "streaming.demo"),
     "acceptance/secure": SECURITY.block("bash", "start_kafka.sh --secure"),
     "acceptance/secure/test_kept_out.py": SECURITY.block("bash", "faust -A worker"),
+    "acceptance/chaos/test_restarts.py": TESTING.block("python", "ordeal"),
 }
 """Commands that run until they are stopped, with the tests that start and stop them."""
 
@@ -217,6 +219,14 @@ def test_secured_producer(monkeypatch: pytest.MonkeyPatch) -> None:
     exec(RUN_HERE["secured producer"], names)
 
     assert isinstance(names["producer"], Producer)
+
+
+def test_deployment(tmp_path: Path) -> None:
+    """The snippet trains a worker's model, and judges its predictions."""
+    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(io.StringIO()) as output:
+        exec(RUN_HERE["deployment"], {})
+
+    assert float(output.getvalue().split()[1].rstrip(",")) > 0.5
 
 
 def test_every_block_is_run() -> None:

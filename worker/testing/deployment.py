@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -91,10 +90,3 @@ class LocalDeployment:
         finished = self.client.event("finished", job=job)
         self.client.event("reloaded", checkpoint=finished["checkpoint"])
         return finished
-
-    def copy_to(self, folder: Path) -> Path:
-        """Copy what outlives a worker (logs and data) to another folder, and return that."""
-        for name in ("logs", "data"):
-            shutil.copytree(self.folder / name, folder / name)
-        (folder / "logs" / "broker.json").unlink(missing_ok=True)
-        return folder

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from worker.testing.deployment import LocalDeployment
 from worker.testing.models import best_of
 from worker.testing.topics import create_topic
 from worker.testing.waiting import wait_until
+from worker.testing.worker_process import WorkerProcess
 
 __all__ = ["Swaps", "swap_under_load", "unoptimised_scores"]
 
@@ -89,36 +91,43 @@ def swap_under_load(
         per_s: images per second.
         steady_s: how long nothing is swapped, for comparison.
     """
-    topic = deployment.topic
-    create_topic(
-        deployment.kafka, f"{topic}-predictions", PARTITIONS, message_timestamp_type="LogAppendTime"
-    )
+    kafka, topic = deployment.kafka, deployment.topic
+    create_topic(kafka, f"{topic}-predictions", PARTITIONS, message_timestamp_type="LogAppendTime")
     worker = deployment.start_worker()
     deployment.client.event("reloaded")
-    with ImageLoad(deployment.kafka, topic, images, per_s) as load:
-        wait_until(
-            "steady stream of predictions",
-            lambda: worker.metric("darkroom_predictions_total") > per_s,
-            SETTLE_S,
-        )
-        begin = time.time()
-        time.sleep(steady_s)  # the time that the swaps are compared with
-        swaps_begin = time.time()
-        swap(deployment, list(scores), count)
-        swaps_end = time.time()
+    with ImageLoad(kafka, topic, images, per_s) as load:
+        wait_until_steady(worker, per_s)
+        steady = during(partial(time.sleep, steady_s))
+        swaps = during(partial(swap, deployment, list(scores), count))
         n_sent = load.stop()
-    if not wait_until_answered(deployment.kafka, topic, n_sent, SETTLE_S):
+    if not wait_until_answered(kafka, topic, n_sent, SETTLE_S):
         raise TimeoutError(worker.report(f"{n_sent} images not answered within {SETTLE_S:g} s"))
     worker.terminate()
-    account = Account.read(deployment.kafka, topic)
+    account = Account.read(kafka, topic)
     return Swaps(
         account,
         n_sent,
-        steady_gap_ms=longest_gap_ms(account, begin, swaps_begin),
-        swap_gap_ms=longest_gap_ms(account, swaps_begin, swaps_end),
+        steady_gap_ms=longest_gap_ms(account, *steady),
+        swap_gap_ms=longest_gap_ms(account, *swaps),
         wrong_names=wrong_names(account, scores),
         order=order_of_swaps(account),
     )
+
+
+def wait_until_steady(worker: WorkerProcess, per_s: float) -> None:
+    """Wait until a worker has predicted a second's images."""
+    wait_until(
+        "steady stream of predictions",
+        lambda: worker.metric("darkroom_predictions_total") > per_s,
+        SETTLE_S,
+    )
+
+
+def during(work: Callable[[], object]) -> tuple[float, float]:
+    """Do some work, and return when it began and when it ended."""
+    begin = time.time()
+    work()
+    return begin, time.time()
 
 
 def swap(deployment: LocalDeployment, jobs: list[str], count: int) -> None:

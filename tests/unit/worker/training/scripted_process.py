@@ -10,6 +10,7 @@ import itertools
 import signal
 from collections.abc import AsyncIterator, Callable
 
+from tests.job_room import Room
 from worker.training.exits import how_it_ended
 from worker.training.job_process import ProcessDied, ProcessHung
 from worker.training.ledger import Lock
@@ -206,3 +207,9 @@ def fails(reason: str, trace: str | None = None) -> Script:
         yield Outcome(status="failed", reason=reason, trace=trace)
 
     return script
+
+
+def scripted(room: Room, *scripts: Script) -> Room:
+    """Have a room's processes follow these scripts, one after the other."""
+    room.start_process = Scripts(*scripts).start
+    return room
