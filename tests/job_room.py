@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from tests.leaks import command_line
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
 from worker.training.job import Job, JobState
@@ -141,7 +142,7 @@ def spawned_by(pid: int) -> list[int]:
     The oldest comes first, which is rank 0.
     """
     children = psutil.Process(pid).children()
-    spawned = [child for child in children if "spawn_main" in str(child.cmdline())]
+    spawned = [child for child in children if "spawn_main" in command_line(child)]
     return [child.pid for child in sorted(spawned, key=psutil.Process.create_time)]
 
 

@@ -7,6 +7,7 @@ Faust alone stays up as a zombie when its group coordinator has failed: it never
 import faulthandler
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -54,14 +55,22 @@ class Watchdog(threading.Thread):
             for check, problem in found.items():
                 if now - failing_since[check] >= self._checks[check]:
                     logger.critical("watchdog: %s; the worker ends with %d", problem, EXIT_CODE)
-                    logging.shutdown()
-                    faulthandler.dump_traceback()  # of all threads, to stderr: where it hangs
-                    self._end(EXIT_CODE)
+                    try:
+                        write_stacks()
+                    finally:
+                        logging.shutdown()
+                        self._end(EXIT_CODE)
                     return
 
     def stop(self) -> None:
         """Look no more."""
         self._is_over.set()
+
+
+def write_stacks() -> None:
+    """Write where each thread is to the stderr of the process; the one that Faust sets is no file."""
+    if sys.__stderr__ is not None:
+        faulthandler.dump_traceback(sys.__stderr__)
 
 
 def coordinator_problem(app: faust.App) -> Check:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.job_room import PARAMS, WAIT_S, Room, assert_whole_training, is_alive, until
+from tests.leaks import command_line
 from worker.testing.digits import write_digits
 from worker.training.job import JobState
 
@@ -52,7 +53,7 @@ class LoneWorker:
     @property
     def training_pids(self) -> list[int]:
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child.pid for child in children if "resource_tracker" not in str(child.cmdline())]
+        return [child.pid for child in children if "resource_tracker" not in command_line(child)]
 
     def end(self) -> list[dict[str, Any]]:
         """Stop it as a supervisor does, and return what it told since it was last heard."""
