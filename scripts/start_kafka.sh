@@ -134,9 +134,10 @@ LOGGING
 
 format_once() { # FOLDER JAVA LIBS
     [ -e "$1/messages/meta.properties" ] && return
-    local run=("$2" -cp "$3/*" "-Dlog4j2.configurationFile=$1/log4j2.properties") id users=()
+    local id users=() # the options: for a program that ends at once
+    local run=("$2" -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "$3/*" "-Dlog4j2.configurationFile=$1/log4j2.properties")
     [ ! "$secure" ] || users=("@$1/security/scram") # in a file, so that ps shows no password
-    id=$("${run[@]}" kafka.tools.StorageTool random-uuid)
+    id=$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '=') # as Kafka writes a UUID
     "${run[@]}" kafka.tools.StorageTool format -t "$id" -c "$1/server.properties" ${users[@]+"${users[@]}"} >&2 ||
         fail "Kafka cannot keep its messages in $1; the lines above say why."
 }
@@ -162,5 +163,5 @@ say "Kafka keeps its messages in $data"
 [ ! "$secure" ] || explain_access "$data"
 (announce_when_ready Kafka $$ &) # in a shell of its own, so that Kafka gets no child that it would never reap
 # shellcheck disable=SC2086 # several options
-exec "$java" ${KAFKA_HEAP_OPTS:--Xms256m -Xmx1g} -cp "$libs/*" \
+exec "$java" ${KAFKA_HEAP_OPTS:--Xms256m -Xmx1g} ${KAFKA_JVM_PERFORMANCE_OPTS:-} -cp "$libs/*" \
     "-Dlog4j2.configurationFile=$data/log4j2.properties" kafka.Kafka "$data/server.properties"

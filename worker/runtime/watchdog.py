@@ -68,7 +68,7 @@ class Watchdog(threading.Thread):
 
 
 def write_stacks() -> None:
-    """Write where each thread is to the stderr of the process; the one that Faust sets is no file."""
+    """Write where each thread is to the process's stderr; Faust's stand-in for it is no file."""
     if sys.__stderr__ is not None:
         faulthandler.dump_traceback(sys.__stderr__)
 

@@ -23,6 +23,8 @@ __all__ = ["BrokerProcess", "BrokerUnavailable", "PubSubEmulator", "RealKafka"]
 
 SCRIPTS = IMPORT_FROM / "scripts"
 EX_UNAVAILABLE = 69
+KEPT = ("KAFKA_HOME", "KAFKA_HEAP_OPTS", "KAFKA_JVM_PERFORMANCE_OPTS", "PUBSUB_EMULATOR_OPTS")
+"""Variables that the scripts read, besides the options."""
 READY_S = 120.0  # the first Kafka of a machine is fetched by Maven
 STOP_S = 30.0
 
@@ -104,7 +106,7 @@ class BrokerProcess:
         self.address = self._ready_addresses()[-1]
 
     def _environment(self) -> dict[str, str]:
-        kept = {key: os.environ[key] for key in ("KAFKA_HOME",) if key in os.environ}
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         return clean_environment() | kept
 
     def _ready_addresses(self) -> list[str]:
