@@ -21,7 +21,7 @@ from google.pubsub_v1 import types
 
 from benchmarks.bridge_arrivals import Arrivals
 from benchmarks.settings import ROOT
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 from worker.testing.topics import create_topic
 
 PROJECT = "my-project"

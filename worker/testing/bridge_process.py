@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 from worker.bridge.service import Bridge
 from worker.kafka.broker import Broker
 from worker.kafka.connection import Connection

@@ -18,7 +18,7 @@ import grpc
 from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 
-from worker.bridge.protobuf import list_of_bytes
+from worker.bridge.messages.protobuf import list_of_bytes
 from worker.testing.pubsub_faults import Faults
 from worker.testing.pubsub_state import SubscriptionState, TopicState, refusal
 

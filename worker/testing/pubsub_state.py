@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.pubsub_v1 import types
 
-from worker.bridge import protobuf
+from worker.bridge.messages import protobuf
 
 __all__ = ["Message", "SubscriptionState", "TopicState", "refusal"]
 

@@ -21,7 +21,7 @@ from tests.integration.bridge.mirrored import (
     numbered,
     use_emulator,
 )
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 from worker.testing.brokers import RealKafka
 from worker.testing.fake_pubsub import FakePubSub
 from worker.testing.topics import create_topic

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.bridge.mirrored import PubsubMessage, Sides, numbered
 from tests.project import ROOT
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 from worker.testing.processes import clean_environment, tied_to_this_process
 
 KILLS = int(os.environ.get("DARKROOM_TEST_KILLS", "3"))

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.acceptance.secure.secure_kafka import SecureKafka
 from tests.integration.bridge.mirrored import PROJECT, PubsubMessage, Sides, use_emulator
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 from worker.bridge.service import Bridge
 from worker.kafka.broker import Broker
 from worker.testing.fake_pubsub import FakePubSub

@@ -23,8 +23,8 @@ from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
 from worker.testing import EmbeddedKafka
 from worker.testing.stream_client import StreamClient
-from worker.training.job import JobState
-from worker.training.ledger import Ledger
+from worker.training.jobs.job import JobState
+from worker.training.jobs.ledger import Ledger
 from worker.training.runner import Runner
 
 RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}

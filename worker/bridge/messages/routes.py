@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
-from worker.bridge.errors import BridgeError
+from worker.bridge.flow.errors import BridgeError
 
 __all__ = ["Ordering", "Route", "Step", "default_routes", "refuse_loops"]
 

@@ -5,8 +5,8 @@ import traceback
 
 import trainer
 from worker.errors import WorkerError
-from worker.training.channel import Channel
-from worker.training.process_messages import Outcome, Task
+from worker.training.process.channel import Channel
+from worker.training.process.messages import Outcome, Task
 
 __all__ = ["failure", "perform"]
 
@@ -29,7 +29,7 @@ def perform(task: Task, channel: Channel) -> Outcome:
 def _train(task: Task, channel: Channel) -> Outcome:
     import torch  # noqa: PLC0415 - not before the process has its environment
 
-    from worker.training.child_observer import ChildObserver  # noqa: PLC0415 - imports torch
+    from worker.training.process.observer import ChildObserver  # noqa: PLC0415 - imports torch
 
     torch.set_num_threads(task.threads)
     result = trainer.fit(

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Generic, TypeVar
 
-from worker.bridge.hops import HOPS, hops_of
+from worker.bridge.messages.hops import HOPS, hops_of
 
 __all__ = ["Filter", "RecentIds"]
 

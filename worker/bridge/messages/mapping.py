@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from worker.bridge import protobuf
-from worker.bridge.attributes import (
+from worker.bridge.messages import protobuf
+from worker.bridge.messages.attributes import (
     CLIENT_WORDS,
     MAX_VALUE_BYTES,
     frame,
@@ -19,9 +19,9 @@ from worker.bridge.attributes import (
     restore,
     text_or_none,
 )
-from worker.bridge.hops import HOPS, add_hop, as_text
-from worker.bridge.protobuf import varint
-from worker.bridge.routes import Ordering
+from worker.bridge.messages.hops import HOPS, add_hop, as_text
+from worker.bridge.messages.protobuf import varint
+from worker.bridge.messages.routes import Ordering
 from worker.kafka.dead_letters import Headers
 
 __all__ = [

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 import trainer
 from worker.errors import WorkerError
-from worker.training.job import Job
+from worker.training.jobs.job import Job
 
 __all__ = ["JobDamaged", "Ledger", "Lock"]
 

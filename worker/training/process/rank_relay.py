@@ -5,9 +5,9 @@ import socket
 import threading
 from collections.abc import Mapping
 
-from worker.training.channel import Channel
-from worker.training.exits import how_it_ended
-from worker.training.process_messages import Outcome, Stop, from_line, to_line
+from worker.training.process.channel import Channel
+from worker.training.process.exits import how_it_ended
+from worker.training.process.messages import Outcome, Stop, from_line, to_line
 
 __all__ = ["RankRelay"]
 

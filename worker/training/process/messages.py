@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from worker.training.job import Job
+from worker.training.jobs.job import Job
 
 __all__ = [
     "JobCheckpoint",

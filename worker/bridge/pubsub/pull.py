@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 from google.pubsub_v1 import types
 
-from worker.bridge.pace import Bounds, Pace
-from worker.bridge.pub_sub import PubSub, explain
-from worker.bridge.stats import Stats
+from worker.bridge.flow.pace import Bounds, Pace
+from worker.bridge.flow.stats import Stats
+from worker.bridge.pubsub.client import PubSub, explain
 
 __all__ = ["Pull"]
 

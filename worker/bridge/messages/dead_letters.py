@@ -10,7 +10,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from worker.bridge.pace import Pace
+from worker.bridge.flow.pace import Pace
 from worker.kafka.dead_letters import Headers, explained_headers, headers_without_value
 
 __all__ = ["MAX_MESSAGE_BYTES", "DeadLetter", "DeadLetters", "KeptAs"]

@@ -10,8 +10,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from worker.bridge.errors import BridgeError
-from worker.bridge.offsets import Offsets
+from worker.bridge.flow.errors import BridgeError
+from worker.bridge.kafka.offsets import Offsets
 
 __all__ = ["KafkaSource"]
 

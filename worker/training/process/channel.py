@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from worker.training.process_messages import ProcessMessage, Pulse, Stop, from_line, to_line
+from worker.training.process.messages import ProcessMessage, Pulse, Stop, from_line, to_line
 
 __all__ = ["Channel"]
 

@@ -18,8 +18,8 @@ from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 
-from worker.bridge.errors import BridgeError
-from worker.bridge.protobuf import varint
+from worker.bridge.flow.errors import BridgeError
+from worker.bridge.messages.protobuf import varint
 
 __all__ = ["PubSub", "explain"]
 

@@ -6,10 +6,10 @@ reaches the worker, which then asks the process to stop), and yields to serving 
 
 import socket
 
-from worker.training.channel import Channel
-from worker.training.process_messages import Outcome, Task
-from worker.training.process_setup import set_up
-from worker.training.work import failure, perform
+from worker.training.process.channel import Channel
+from worker.training.process.messages import Outcome, Task
+from worker.training.process.setup import set_up
+from worker.training.process.work import failure, perform
 
 __all__ = ["main"]
 
@@ -35,7 +35,7 @@ def main(end: socket.socket, task: Task) -> None:
 
 def _perform_together(task: Task, channel: Channel, lock: int) -> Outcome:
     try:
-        from worker.training.ranks import train_together  # noqa: PLC0415 - imports torch
+        from worker.training.process.ranks import train_together  # noqa: PLC0415 - imports torch
 
         return train_together(task, channel, lock)
     except BaseException as error:

@@ -14,9 +14,9 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from worker.bridge.dead_letters import MAX_MESSAGE_BYTES, DeadLetter, DeadLetters, KeptAs
-from worker.bridge.filter import RecentIds
-from worker.bridge.mapping import KafkaMessage, origin_of
+from worker.bridge.messages.dead_letters import MAX_MESSAGE_BYTES, DeadLetter, DeadLetters, KeptAs
+from worker.bridge.messages.filter import RecentIds
+from worker.bridge.messages.mapping import KafkaMessage, origin_of
 
 __all__ = ["Delivery", "DeliveryOutcome", "KafkaSink", "SinkReport"]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from confluent_kafka import Consumer, TopicPartition
 
-from worker.bridge.lanes import Span
+from worker.bridge.flow.lanes import Span
 from worker.kafka.offset_window import OffsetWindow
 
 __all__ = ["Offsets"]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import trainer
-from worker.training.process_messages import JobCheckpoint, JobEpoch, JobReport, JobStarted
+from worker.training.process.messages import JobCheckpoint, JobEpoch, JobReport, JobStarted
 
 __all__ = ["ChildObserver"]
 

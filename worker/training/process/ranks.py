@@ -20,13 +20,13 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 
 import trainer
-from worker.training.channel import Channel
-from worker.training.process_messages import Outcome, Task
-from worker.training.process_setup import die_with_parent
-from worker.training.processes import check_processes
-from worker.training.rank_relay import RankRelay
-from worker.training.rendezvous import LocalRendezvous
-from worker.training.work import perform
+from worker.training.jobs.processes import check_processes
+from worker.training.process.channel import Channel
+from worker.training.process.messages import Outcome, Task
+from worker.training.process.rank_relay import RankRelay
+from worker.training.process.rendezvous import LocalRendezvous
+from worker.training.process.setup import die_with_parent
+from worker.training.process.work import perform
 
 __all__ = ["train_together"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 
 from worker.backoff import Backoff
-from worker.bridge.pub_sub import PubSub
-from worker.bridge.stats import Stats
+from worker.bridge.flow.stats import Stats
+from worker.bridge.pubsub.client import PubSub
 
 __all__ = ["Acks"]
 

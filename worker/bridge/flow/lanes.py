@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.backoff import Backoff
-from worker.bridge.pace import Bounds, Pace
+from worker.bridge.flow.pace import Bounds, Pace
 from worker.kafka.offset_window import OffsetWindow
 
 __all__ = ["Batch", "Item", "Lanes", "Span"]
