@@ -17,7 +17,7 @@ from tests.integration.bridge.mirrored import (
 )
 from worker.bridge.messages.mapping import MARKS
 from worker.bridge.messages.routes import Route
-from worker.testing.brokers import RealKafka
+from worker.testing.programs.brokers import RealKafka
 
 
 class TestOnRealBrokers(BridgeContract):

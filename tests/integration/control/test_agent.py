@@ -22,7 +22,7 @@ from worker.kafka.publisher import Outgoing, Publisher
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
 from worker.testing import EmbeddedKafka
-from worker.testing.stream_client import StreamClient
+from worker.testing.clients.stream_client import StreamClient
 from worker.training.jobs.job import JobState
 from worker.training.jobs.ledger import Ledger
 from worker.training.runner import Runner

@@ -1,7 +1,7 @@
 """A bridge without a worker, in a process of its own, to be measured or killed.
 
-`python -m worker.testing.bridge_process BOOTSTRAP ROUTE...` (JSON) prints "ready" when it has
-started and "mirrors" when each route to Pub/Sub has mirrored a message.
+`python -m worker.testing.programs.bridge_process BOOTSTRAP ROUTE...` (JSON) prints "ready" when it
+has started and "mirrors" when each route to Pub/Sub has mirrored a message.
 """
 
 from __future__ import annotations

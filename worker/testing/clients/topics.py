@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from worker.testing.kafka_clients import Kafka, client_settings
+from worker.testing.clients.kafka_clients import Kafka, client_settings
 
 __all__ = ["create_topic"]
 

@@ -17,15 +17,15 @@ from typing import Self
 import worker
 from worker.kafka.connection import Connection
 from worker.settings import load_settings
-from worker.testing.growing_log import GrowingLog
-from worker.testing.processes import (
+from worker.testing.programs.growing_log import GrowingLog
+from worker.testing.programs.processes import (
     clean_environment,
     end_session,
     free_port,
     session_members,
     tied_to_this_process,
 )
-from worker.testing.waiting import wait_until
+from worker.testing.programs.waiting import wait_until
 
 __all__ = ["WorkerEndedError", "WorkerProcess"]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Self
 from unittest import SkipTest
 
-from worker.testing.growing_log import GrowingLog
-from worker.testing.processes import clean_environment, tied_to_this_process
-from worker.testing.waiting import wait_until
-from worker.testing.worker_process import IMPORT_FROM
+from worker.testing.programs.growing_log import GrowingLog
+from worker.testing.programs.processes import clean_environment, tied_to_this_process
+from worker.testing.programs.waiting import wait_until
+from worker.testing.programs.worker_process import IMPORT_FROM
 
 __all__ = ["BrokerProcess", "BrokerUnavailable", "PubSubEmulator", "RealKafka"]
 

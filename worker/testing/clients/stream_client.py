@@ -14,8 +14,8 @@ import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from numpy.typing import NDArray
 
-from worker.testing.kafka_clients import Kafka, client_settings
-from worker.testing.topic_reader import Json, Record, TopicReader
+from worker.testing.clients.kafka_clients import Kafka, client_settings
+from worker.testing.clients.topic_reader import Json, Record, TopicReader
 
 __all__ = ["Answers", "StreamClient", "npy"]
 

@@ -12,8 +12,8 @@ from typing import Any, Self, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from worker.testing.kafka_clients import Kafka, client_settings
-from worker.testing.waiting import wait_until
+from worker.testing.clients.kafka_clients import Kafka, client_settings
+from worker.testing.programs.waiting import wait_until
 
 __all__ = [
     "Json",
