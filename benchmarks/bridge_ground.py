@@ -21,8 +21,8 @@ from google.pubsub_v1 import types
 
 from benchmarks.bridge_arrivals import Arrivals
 from benchmarks.settings import ROOT
-from worker.bridge.routes import Route
-from worker.testing.topics import create_topic
+from worker.bridge.messages.routes import Route
+from worker.testing.clients.topics import create_topic
 
 PROJECT = "my-project"
 DATA = bytes(784)
@@ -225,7 +225,7 @@ class Ground:
     @contextmanager
     def _bridge(self, route: Route) -> Iterator[None]:
         """Run the bridge in its own process, like a worker that does nothing else."""
-        command = [sys.executable, "-m", "worker.testing.bridge_process"]
+        command = [sys.executable, "-m", "worker.testing.programs.bridge_process"]
         process = subprocess.Popen(
             [*command, self._bootstrap, route.model_dump_json()],
             cwd=ROOT,

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from benchmarks.bench import Benchmark
 from benchmarks.settings import setting
-from worker.testing.brokers import RealKafka
 from worker.testing.chaos.faults import (
     Faults,
     kills,
@@ -30,6 +29,7 @@ from worker.testing.deployment import LocalDeployment
 from worker.testing.digits import write_digits
 from worker.testing.labelled_images import LabelledImages
 from worker.testing.models import train_models
+from worker.testing.programs.brokers import RealKafka
 
 PER_S = 500.0
 N_WORKERS = 3

@@ -31,8 +31,8 @@ from benchmarks.stage import (
     stage,
     steady_rate,
 )
-from worker.testing.stream_client import StreamClient
-from worker.testing.topic_reader import lone_consumer
+from worker.testing.clients.stream_client import StreamClient
+from worker.testing.clients.topic_reader import lone_consumer
 
 PER_S = 200.0
 SECONDS, ROUNDS, N_BURST = 15, 3, 20_000

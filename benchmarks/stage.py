@@ -24,14 +24,14 @@ import orjson
 from confluent_kafka import Consumer, KafkaException, Producer
 
 from benchmarks.settings import ROOT
-from worker.testing.brokers import RealKafka
 from worker.testing.chaos.image_load import Pixels
+from worker.testing.clients.topic_reader import lone_consumer, partitions_of, read_all
+from worker.testing.clients.topics import create_topic
 from worker.testing.digits import write_digits
 from worker.testing.labelled_images import LabelledImages
 from worker.testing.models import best_of, train_models
-from worker.testing.processes import clean_environment, free_port
-from worker.testing.topic_reader import lone_consumer, partitions_of, read_all
-from worker.testing.topics import create_topic
+from worker.testing.programs.brokers import RealKafka
+from worker.testing.programs.processes import clean_environment, free_port
 
 PARTITIONS = 8
 THREADS = 2

@@ -23,9 +23,9 @@ from scripts.journey import (
     step,
 )
 from trainer import save_data
+from worker.testing.clients.stream_client import StreamClient
 from worker.testing.digits import write_idx_files
-from worker.testing.stream_client import StreamClient
-from worker.testing.worker_process import WorkerEndedError, WorkerProcess
+from worker.testing.programs.worker_process import WorkerEndedError, WorkerProcess
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from worker.testing.clients.stream_client import Answers, StreamClient
+from worker.testing.clients.topic_reader import Json
 from worker.testing.labelled_images import LabelledImages
-from worker.testing.stream_client import Answers, StreamClient
-from worker.testing.topic_reader import Json
-from worker.testing.worker_process import WorkerProcess
+from worker.testing.programs.worker_process import WorkerProcess
 
 N_TRAIN, N_TEST = 4000, 1000
 N_WAITING = 200

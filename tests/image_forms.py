@@ -10,7 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from worker.testing.stream_client import npy
+from worker.testing.clients.stream_client import npy
 
 Message = tuple[bytes, dict[str, str]]
 Form = Callable[[np.ndarray], Message]

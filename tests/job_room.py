@@ -15,10 +15,10 @@ import psutil
 from tests.leaks import command_line
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
-from worker.training.job import Job, JobState
 from worker.training.job_process import JobProcess
-from worker.training.ledger import Ledger, Lock
-from worker.training.process_messages import Task
+from worker.training.jobs.job import Job, JobState
+from worker.training.jobs.ledger import Ledger, Lock
+from worker.training.process.messages import Task
 from worker.training.runner import Runner, StartProcess
 
 PARAMS: dict[str, Any] = {

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from tests.image_forms import BROKEN, FORMS, MAX_IMAGE_BYTES, Form, Message
+from worker.testing.clients.stream_client import npy
+from worker.testing.clients.topic_reader import Json, Record
 from worker.testing.deployment import LocalDeployment
 from worker.testing.labelled_images import LabelledImages
 from worker.testing.models import QUICK_PARAMS
-from worker.testing.stream_client import npy
-from worker.testing.topic_reader import Json, Record
-from worker.testing.waiting import wait_until
+from worker.testing.programs.waiting import wait_until
 
 LONG = QUICK_PARAMS | {"num_epochs": 10_000}
 

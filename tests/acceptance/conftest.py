@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from worker.testing import PubSubEmulator, RealKafka
-from worker.testing.topics import create_topic
+from worker.testing.clients.topics import create_topic
 
 
 @pytest.fixture(scope="session")

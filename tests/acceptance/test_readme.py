@@ -18,9 +18,9 @@ import pytest
 
 from tests.documents import README
 from tests.project import ROOT
-from worker.testing.brokers import RealKafka
-from worker.testing.processes import clean_environment
-from worker.testing.waiting import wait_until
+from worker.testing.programs.brokers import RealKafka
+from worker.testing.programs.processes import clean_environment
+from worker.testing.programs.waiting import wait_until
 
 KAFKA = "localhost:9092"  # the address in the README; here it is a free port
 TRACKED = ("README.md", "Procfile", "pyproject.toml", "constraints.txt")

@@ -11,7 +11,7 @@ from tests.main_job import MainJob
 from tests.worker_life import WorkerRestarts
 from worker.testing.deployment import LocalDeployment
 from worker.testing.labelled_images import LabelledImages
-from worker.testing.worker_process import WorkerEndedError
+from worker.testing.programs.worker_process import WorkerEndedError
 
 
 class TestMainJob(MainJob):

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from tests.project import ROOT
-from worker.testing.processes import clean_environment, free_port
-from worker.testing.waiting import wait_until
+from worker.testing.programs.processes import clean_environment, free_port
+from worker.testing.programs.waiting import wait_until
 
 BIN = Path(sys.executable).parent
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.__main__ import questions
 from tests.documents import Document, all_documents
 from tests.project import ROOT
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 
 DOCUMENTS = all_documents()
 WIDTH = 100

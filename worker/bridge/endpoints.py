@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.bridge.dead_letters import DeadLetters
-from worker.bridge.errors import BridgeError
-from worker.bridge.kafka_sink import KafkaSink
-from worker.bridge.kafka_source import KafkaSource
+from worker.bridge.flow.errors import BridgeError
+from worker.bridge.flow.pace import Bounds, Pace
+from worker.bridge.kafka.sink import KafkaSink
+from worker.bridge.kafka.source import KafkaSource
 from worker.bridge.kafka_to_pubsub import KafkaToPubSub
-from worker.bridge.pace import Bounds, Pace
-from worker.bridge.pub_sub import PubSub
+from worker.bridge.messages.dead_letters import DeadLetters
+from worker.bridge.messages.routes import Route, Step
+from worker.bridge.pubsub.client import PubSub
 from worker.bridge.pubsub_to_kafka import PubSubToKafka
-from worker.bridge.routes import Route, Step
 from worker.kafka.cluster import Cluster
 from worker.kafka.permissions import Permission
 

@@ -14,15 +14,15 @@ from typing import Any
 import grpc
 from confluent_kafka import Message
 
-from worker.bridge.dead_letters import DeadLetter, DeadLetters, KeptAs
-from worker.bridge.filter import Filter, RecentIds
-from worker.bridge.kafka_source import KafkaSource
-from worker.bridge.lanes import Batch, Item, Lanes, Span
-from worker.bridge.mapping import ORIGIN, KafkaMessage, Origin, to_pub_sub
-from worker.bridge.pace import Bounds, Pace
-from worker.bridge.pub_sub import PubSub, explain
-from worker.bridge.routes import Route
-from worker.bridge.stats import Stats
+from worker.bridge.flow.lanes import Batch, Item, Lanes, Span
+from worker.bridge.flow.pace import Bounds, Pace
+from worker.bridge.flow.stats import Stats
+from worker.bridge.kafka.source import KafkaSource
+from worker.bridge.messages.dead_letters import DeadLetter, DeadLetters, KeptAs
+from worker.bridge.messages.filter import Filter, RecentIds
+from worker.bridge.messages.mapping import ORIGIN, KafkaMessage, Origin, to_pub_sub
+from worker.bridge.messages.routes import Route
+from worker.bridge.pubsub.client import PubSub, explain
 from worker.kafka.dead_letters import source_headers
 
 __all__ = ["KafkaToPubSub"]

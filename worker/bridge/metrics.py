@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.registry import Collector
 
-from worker.bridge.stats import Stats
+from worker.bridge.flow.stats import Stats
 from worker.runtime.metrics import gauge, total
 
 __all__ = ["bridge_collectors"]

@@ -12,17 +12,17 @@ from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError
 
-from worker.bridge.acks import Acks
-from worker.bridge.errors import BridgeError
-from worker.bridge.filter import Filter, RecentIds
-from worker.bridge.kafka_sink import Delivery, DeliveryOutcome, KafkaSink
-from worker.bridge.leases import Leases
-from worker.bridge.mapping import KafkaMessage, from_pub_sub, origin_of
-from worker.bridge.pace import Bounds, Pace
-from worker.bridge.pub_sub import PubSub
-from worker.bridge.pull import Pull
-from worker.bridge.routes import Route
-from worker.bridge.stats import Stats
+from worker.bridge.flow.errors import BridgeError
+from worker.bridge.flow.pace import Bounds, Pace
+from worker.bridge.flow.stats import Stats
+from worker.bridge.kafka.sink import Delivery, DeliveryOutcome, KafkaSink
+from worker.bridge.messages.filter import Filter, RecentIds
+from worker.bridge.messages.mapping import KafkaMessage, from_pub_sub, origin_of
+from worker.bridge.messages.routes import Route
+from worker.bridge.pubsub.acks import Acks
+from worker.bridge.pubsub.client import PubSub
+from worker.bridge.pubsub.leases import Leases
+from worker.bridge.pubsub.pull import Pull
 
 __all__ = ["PubSubToKafka"]
 

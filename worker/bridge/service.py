@@ -12,11 +12,11 @@ from typing import Any
 import mode
 
 from worker.bridge.endpoints import Endpoints, Mirror
-from worker.bridge.errors import BridgeError
-from worker.bridge.pace import Bounds, Pace
-from worker.bridge.pub_sub import PubSub
-from worker.bridge.routes import Route, refuse_loops
-from worker.bridge.stats import Stats
+from worker.bridge.flow.errors import BridgeError
+from worker.bridge.flow.pace import Bounds, Pace
+from worker.bridge.flow.stats import Stats
+from worker.bridge.messages.routes import Route, refuse_loops
+from worker.bridge.pubsub.client import PubSub
 from worker.errors import WorkerError
 from worker.kafka.broker import Broker
 from worker.kafka.cluster import Cluster

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PositiveFloat
 
-from worker.bridge.routes import Route, default_routes
+from worker.bridge.messages.routes import Route, default_routes
 from worker.kafka.topics import Topics
 from worker.section import Section, variable
 

@@ -10,8 +10,8 @@ from worker.images.deployment import Deployment
 from worker.images.deployment_record import Order
 from worker.messages.commands import Command, ReloadCheckpoint, Rollback, Status, StopTraining
 from worker.messages.events import EventPublisher
-from worker.training.job import Job
-from worker.training.ledger import Ledger
+from worker.training.jobs.job import Job
+from worker.training.jobs.ledger import Ledger
 from worker.training.runner import Runner
 
 __all__ = ["BroadcastCommands"]

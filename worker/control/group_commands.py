@@ -20,9 +20,9 @@ from worker.messages.commands import (
     parse_command,
 )
 from worker.messages.events import EventPublisher
-from worker.training.job import Job, JobKind, JobState
-from worker.training.ledger import JobDamaged, Ledger, Lock
-from worker.training.processes import TooManyProcesses, check_processes
+from worker.training.jobs.job import Job, JobKind, JobState
+from worker.training.jobs.ledger import JobDamaged, Ledger, Lock
+from worker.training.jobs.processes import TooManyProcesses, check_processes
 from worker.training.runner import Runner
 
 __all__ = ["GroupCommands"]

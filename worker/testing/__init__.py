@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from worker.embedded.kafka import EmbeddedKafka
-    from worker.testing.brokers import BrokerUnavailable, PubSubEmulator, RealKafka
     from worker.testing.chaos.account import Account, Answer
     from worker.testing.chaos.faults import keep_alive, kills, supervise, terminations, visits
     from worker.testing.chaos.image_load import ImageLoad
     from worker.testing.chaos.offset_watch import OffsetWatch, wait_until_answered
     from worker.testing.chaos.ordeal import Verdict, ordeal
+    from worker.testing.clients.stream_client import Answers, StreamClient
+    from worker.testing.clients.topic_reader import Record, TopicReader
     from worker.testing.deployment import LocalDeployment
     from worker.testing.digits import write_digits
     from worker.testing.fake_pubsub import FakePubSub
     from worker.testing.labelled_images import LabelledImages
     from worker.testing.models import QUICK_PARAMS, best_of, deploy, train_models
-    from worker.testing.processes import free_port
-    from worker.testing.stream_client import Answers, StreamClient
-    from worker.testing.topic_reader import Record, TopicReader
-    from worker.testing.waiting import wait_until
-    from worker.testing.worker_process import WorkerEndedError, WorkerProcess
+    from worker.testing.programs.brokers import BrokerUnavailable, PubSubEmulator, RealKafka
+    from worker.testing.programs.processes import free_port
+    from worker.testing.programs.waiting import wait_until
+    from worker.testing.programs.worker_process import WorkerEndedError, WorkerProcess
 
 __all__ = [
     "QUICK_PARAMS",
@@ -62,7 +62,7 @@ __all__ = [
 
 _HOMES = {
     "worker.embedded.kafka": ("EmbeddedKafka",),
-    "worker.testing.brokers": ("BrokerUnavailable", "PubSubEmulator", "RealKafka"),
+    "worker.testing.programs.brokers": ("BrokerUnavailable", "PubSubEmulator", "RealKafka"),
     "worker.testing.chaos.account": ("Account", "Answer"),
     "worker.testing.chaos.faults": (
         "keep_alive",
@@ -79,11 +79,11 @@ _HOMES = {
     "worker.testing.fake_pubsub": ("FakePubSub",),
     "worker.testing.labelled_images": ("LabelledImages",),
     "worker.testing.models": ("QUICK_PARAMS", "best_of", "deploy", "train_models"),
-    "worker.testing.processes": ("free_port",),
-    "worker.testing.stream_client": ("Answers", "StreamClient"),
-    "worker.testing.topic_reader": ("Record", "TopicReader"),
-    "worker.testing.waiting": ("wait_until",),
-    "worker.testing.worker_process": ("WorkerEndedError", "WorkerProcess"),
+    "worker.testing.programs.processes": ("free_port",),
+    "worker.testing.clients.stream_client": ("Answers", "StreamClient"),
+    "worker.testing.clients.topic_reader": ("Record", "TopicReader"),
+    "worker.testing.programs.waiting": ("wait_until",),
+    "worker.testing.programs.worker_process": ("WorkerEndedError", "WorkerProcess"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from worker.testing.kafka_clients import Kafka
+from worker.testing.clients.kafka_clients import Kafka
+from worker.testing.clients.stream_client import StreamClient
+from worker.testing.clients.topic_reader import Json
 from worker.testing.models import QUICK_PARAMS
-from worker.testing.stream_client import StreamClient
-from worker.testing.topic_reader import Json
-from worker.testing.worker_process import WorkerProcess
+from worker.testing.programs.worker_process import WorkerProcess
 
 __all__ = ["LocalDeployment", "unique_topic"]
 

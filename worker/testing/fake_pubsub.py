@@ -18,9 +18,9 @@ import grpc
 from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 
-from worker.bridge.protobuf import list_of_bytes
-from worker.testing.pubsub_faults import Faults
-from worker.testing.pubsub_state import SubscriptionState, TopicState, refusal
+from worker.bridge.messages.protobuf import list_of_bytes
+from worker.testing.pubsub.faults import Faults
+from worker.testing.pubsub.state import SubscriptionState, TopicState, refusal
 
 __all__ = ["FakePubSub", "Faults"]
 

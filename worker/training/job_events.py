@@ -8,8 +8,8 @@ from typing import Any
 from worker.backoff import Backoff
 from worker.messages.commands import Command, ReloadCheckpoint
 from worker.messages.events import EventPublisher
-from worker.training.job import Job, JobState
-from worker.training.process_messages import JobCheckpoint, JobEpoch, JobStarted
+from worker.training.jobs.job import Job, JobState
+from worker.training.process.messages import JobCheckpoint, JobEpoch, JobStarted
 
 __all__ = ["JobEvents", "pause"]
 

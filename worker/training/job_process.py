@@ -10,10 +10,10 @@ from multiprocessing.process import BaseProcess
 from typing import Self
 
 from worker.errors import WorkerError
-from worker.training.exits import how_it_ended
-from worker.training.job_main import main
-from worker.training.ledger import Lock
-from worker.training.process_messages import (
+from worker.training.jobs.ledger import Lock
+from worker.training.process.exits import how_it_ended
+from worker.training.process.main import main
+from worker.training.process.messages import (
     JobReport,
     Outcome,
     Pulse,

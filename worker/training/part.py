@@ -7,7 +7,7 @@ from worker.kafka.publisher import Outgoing
 from worker.messages.commands import Command
 from worker.part import Part
 from worker.runtime.metrics import gauge
-from worker.training.ledger import Ledger
+from worker.training.jobs.ledger import Ledger
 from worker.training.runner import Runner
 from worker.training.settings import TrainingSettings
 

@@ -15,11 +15,11 @@ import mode
 
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
-from worker.training.job import Job, JobKind, JobState
 from worker.training.job_events import JobEvents, pause
 from worker.training.job_process import JobProcess, ProcessDied, ProcessHung
-from worker.training.ledger import Ledger, Lock
-from worker.training.process_messages import JobCheckpoint, JobEpoch, JobReport, JobStarted, Task
+from worker.training.jobs.job import Job, JobKind, JobState
+from worker.training.jobs.ledger import Ledger, Lock
+from worker.training.process.messages import JobCheckpoint, JobEpoch, JobReport, JobStarted, Task
 from worker.training.transitions import (
     after_checkpoint,
     after_crash,

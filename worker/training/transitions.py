@@ -1,7 +1,7 @@
 """How a job's record changes with what happens to its process."""
 
-from worker.training.job import Job, JobState
-from worker.training.process_messages import JobCheckpoint, JobEpoch, Outcome
+from worker.training.jobs.job import Job, JobState
+from worker.training.process.messages import JobCheckpoint, JobEpoch, Outcome
 
 __all__ = [
     "MAX_ATTEMPTS",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.bridge.mirrored import Sides, use_emulator
 from worker.testing import PubSubEmulator, RealKafka
-from worker.testing.topics import create_topic
+from worker.testing.clients.topics import create_topic
 
 
 def sides_of(kafka: RealKafka, emulator: PubSubEmulator) -> Sides:

@@ -15,9 +15,9 @@ from tests.integration.bridge.mirrored import (
     eventually,
     numbered,
 )
-from worker.bridge.mapping import MARKS
-from worker.bridge.routes import Route
-from worker.testing.brokers import RealKafka
+from worker.bridge.messages.mapping import MARKS
+from worker.bridge.messages.routes import Route
+from worker.testing.programs.brokers import RealKafka
 
 
 class TestOnRealBrokers(BridgeContract):

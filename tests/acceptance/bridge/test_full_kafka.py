@@ -21,10 +21,10 @@ from tests.integration.bridge.mirrored import (
     numbered,
     use_emulator,
 )
-from worker.bridge.routes import Route
-from worker.testing.brokers import RealKafka
+from worker.bridge.messages.routes import Route
+from worker.testing.clients.topics import create_topic
 from worker.testing.fake_pubsub import FakePubSub
-from worker.testing.topics import create_topic
+from worker.testing.programs.brokers import RealKafka
 
 SMALL, LARGE = "24m", "200m"
 SOON_BACK = ["broker.session.timeout.ms=2000", "broker.heartbeat.interval.ms=500"]

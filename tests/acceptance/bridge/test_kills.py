@@ -14,8 +14,8 @@ import pytest
 
 from tests.integration.bridge.mirrored import PubsubMessage, Sides, numbered
 from tests.project import ROOT
-from worker.bridge.routes import Route
-from worker.testing.processes import clean_environment, tied_to_this_process
+from worker.bridge.messages.routes import Route
+from worker.testing.programs.processes import clean_environment, tied_to_this_process
 
 KILLS = int(os.environ.get("DARKROOM_TEST_KILLS", "3"))
 """How often the bridge is killed; 20 in the long form."""
@@ -90,7 +90,7 @@ class Load:
 
 def start_bridge(sides: Sides, routes: list[Route], log: Path) -> subprocess.Popen[bytes]:
     """Run a bridge in a process of its own, and wait until it is ready."""
-    program = [sys.executable, "-m", "worker.testing.bridge_process", sides.bootstrap]
+    program = [sys.executable, "-m", "worker.testing.programs.bridge_process", sides.bootstrap]
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*tied_to_this_process(), *program, *(route.model_dump_json() for route in routes)],

@@ -6,7 +6,7 @@ import asyncio
 
 from tests.acceptance.bridge.topics import narrow_topic
 from tests.integration.bridge.mirrored import PubsubMessage, Sides, eventually, numbered
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 
 LARGE = b"x" * 200_000
 

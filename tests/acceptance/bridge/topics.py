@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.integration.bridge.mirrored import Sides
-from worker.testing.topics import create_topic
+from worker.testing.clients.topics import create_topic
 
 __all__ = ["narrow_topic"]
 

@@ -26,9 +26,9 @@ from confluent_kafka.admin import (
 from worker.kafka.connection import Connection
 from worker.kafka.permissions import Permission
 from worker.settings import load_settings
-from worker.testing.brokers import RealKafka
-from worker.testing.kafka_clients import client_settings
-from worker.testing.waiting import wait_until
+from worker.testing.clients.kafka_clients import client_settings
+from worker.testing.programs.brokers import RealKafka
+from worker.testing.programs.waiting import wait_until
 
 __all__ = ["SecureKafka", "Variables"]
 

@@ -10,12 +10,12 @@ from confluent_kafka.admin import AdminClient
 
 from tests.acceptance.secure.secure_kafka import SecureKafka
 from tests.integration.bridge.mirrored import PROJECT, PubsubMessage, Sides, use_emulator
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 from worker.bridge.service import Bridge
 from worker.kafka.broker import Broker
+from worker.testing.clients.kafka_clients import client_settings
 from worker.testing.fake_pubsub import FakePubSub
-from worker.testing.kafka_clients import client_settings
-from worker.testing.waiting import wait_until
+from worker.testing.programs.waiting import wait_until
 
 
 async def test_a_route_creates_its_topic_on_a_secured_kafka(

@@ -14,9 +14,9 @@ from tests.acceptance.secure.secure_kafka import SecureKafka, Variables
 from tests.certificates import Authority
 from worker.kafka.permissions import Permission, worker_permissions
 from worker.kafka.settings import KafkaSettings
+from worker.testing.clients.topics import create_topic
 from worker.testing.fake_pubsub import FakePubSub
-from worker.testing.topics import create_topic
-from worker.testing.worker_process import WorkerProcess
+from worker.testing.programs.worker_process import WorkerProcess
 
 AT_ONCE = 4
 """Workers that start at the same time; they mostly wait."""

@@ -25,11 +25,11 @@ from tests.main_job import MainJob, Trained, watch_the_main_job
 from worker.kafka.permissions import CLUSTER, Permission, worker_permissions
 from worker.kafka.settings import KafkaSettings
 from worker.settings import load_settings
+from worker.testing.clients.stream_client import StreamClient
+from worker.testing.clients.topic_reader import read_all
 from worker.testing.deployment import LocalDeployment, unique_topic
 from worker.testing.fake_pubsub import FakePubSub
 from worker.testing.labelled_images import LabelledImages
-from worker.testing.stream_client import StreamClient
-from worker.testing.topic_reader import read_all
 
 SUFFIXES = ["", "-predictions", "-control", "-events", "-dead-letters"]
 PAGES = ["/metrics", "/health/live", "/health/ready"]

@@ -13,9 +13,9 @@ from tests.integration.streaming.kafka_contract import (
 )
 from worker.streaming.errors import StreamingError
 from worker.streaming.kafka import publish_payload
-from worker.testing.brokers import RealKafka
+from worker.testing.clients.topics import create_topic
 from worker.testing.deployment import unique_topic
-from worker.testing.topics import create_topic
+from worker.testing.programs.brokers import RealKafka
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.streaming.pubsub_contract import PubSubContract
-from worker.testing.brokers import PubSubEmulator
+from worker.testing.programs.brokers import PubSubEmulator
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from tests.project import ROOT
-from worker.testing.brokers import PubSubEmulator, RealKafka
-from worker.testing.processes import clean_environment
-from worker.testing.topics import create_topic
+from worker.testing.clients.topics import create_topic
+from worker.testing.programs.brokers import PubSubEmulator, RealKafka
+from worker.testing.programs.processes import clean_environment
 
 SCRIPTS = ["start_kafka.sh", "start_pubsub.sh"]
 

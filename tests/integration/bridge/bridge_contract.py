@@ -13,9 +13,9 @@ from tests.integration.bridge.mirrored import (
     eventually,
     numbered,
 )
-from worker.bridge.errors import BridgeError
-from worker.bridge.mapping import MARKS
-from worker.bridge.routes import Route
+from worker.bridge.flow.errors import BridgeError
+from worker.bridge.messages.mapping import MARKS
+from worker.bridge.messages.routes import Route
 
 AWKWARD = [
     (b"key", b"value", [("b", b"1"), ("a", b"2")]),

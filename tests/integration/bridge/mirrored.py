@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from google.pubsub_v1 import types
 
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 from worker.bridge.service import Bridge
 from worker.kafka.broker import Broker
 from worker.kafka.connection import Connection

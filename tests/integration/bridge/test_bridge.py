@@ -21,8 +21,8 @@ from tests.integration.bridge.mirrored import (
     numbered,
     use_emulator,
 )
-from worker.bridge.errors import BridgeError
-from worker.bridge.pace import Bounds, Pace
+from worker.bridge.flow.errors import BridgeError
+from worker.bridge.flow.pace import Bounds, Pace
 from worker.embedded.kafka import ApiKey
 from worker.testing import EmbeddedKafka
 from worker.testing.fake_pubsub import FakePubSub

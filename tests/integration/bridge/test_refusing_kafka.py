@@ -15,7 +15,7 @@ from tests.integration.bridge.mirrored import (
     eventually,
     numbered,
 )
-from worker.bridge.pace import Bounds, Pace
+from worker.bridge.flow.pace import Bounds, Pace
 from worker.bridge.service import WATCH_S
 from worker.embedded.kafka import ApiKey
 from worker.testing import EmbeddedKafka

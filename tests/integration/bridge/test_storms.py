@@ -14,7 +14,7 @@ from tests.integration.bridge.mirrored import (
     eventually,
     numbered,
 )
-from worker.bridge.pace import Bounds, Pace
+from worker.bridge.flow.pace import Bounds, Pace
 from worker.testing import EmbeddedKafka
 from worker.testing.fake_pubsub import FakePubSub
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from worker.testing.fake_pubsub import FakePubSub
-from worker.testing.worker_process import WorkerProcess
+from worker.testing.programs.worker_process import WorkerProcess
 
 TOPIC = "projects/my-project/topics/python-tester"
 KEYS = {"PUB_SUB_PROJECT": "my-project", "PUB_SUB_TOPIC": "python-tester"}

@@ -22,9 +22,9 @@ from worker.kafka.publisher import Outgoing, Publisher
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
 from worker.testing import EmbeddedKafka
-from worker.testing.stream_client import StreamClient
-from worker.training.job import JobState
-from worker.training.ledger import Ledger
+from worker.testing.clients.stream_client import StreamClient
+from worker.training.jobs.job import JobState
+from worker.training.jobs.ledger import Ledger
 from worker.training.runner import Runner
 
 RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}

@@ -15,7 +15,7 @@ from worker.kafka.broker import Broker
 from worker.kafka.connection import Connection
 from worker.messages.commands import Command
 from worker.testing import EmbeddedKafka
-from worker.testing.stream_client import StreamClient
+from worker.testing.clients.stream_client import StreamClient
 
 
 @pytest.fixture

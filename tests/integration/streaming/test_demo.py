@@ -11,7 +11,7 @@ import cv2
 import pytest
 
 from tests.project import ROOT
-from worker.testing.processes import clean_environment
+from worker.testing.programs.processes import clean_environment
 
 SCREEN = ("DISPLAY", "WAYLAND_DISPLAY")
 

@@ -10,7 +10,7 @@ import torch
 
 from tests.integration.trainer.conftest import ROOT, Run
 from trainer import load_checkpoint
-from worker.testing.processes import free_port
+from worker.testing.programs.processes import free_port
 
 # 600 images in batches of 35: the last batch has 5, which two processes share unevenly.
 WORDS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
-from worker.training.ledger import Ledger
+from worker.training.jobs.ledger import Ledger
 from worker.training.runner import Runner
 
 

@@ -12,7 +12,7 @@ import trainer
 from tests.job_room import LONG, PARAMS, Room
 from tests.unit.worker.training.process_contract import ProcessContract, Start, first_epoch_of
 from worker.training.job_process import JobProcess
-from worker.training.process_messages import Task
+from worker.training.process.messages import Task
 
 
 @pytest.fixture

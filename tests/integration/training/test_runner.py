@@ -12,7 +12,7 @@ import pytest
 
 import trainer
 from tests.job_room import LONG, PARAMS, Room, assert_whole_training, is_alive
-from worker.training.job import JobState
+from worker.training.jobs.job import JobState
 
 
 async def test_a_training_is_published_from_start_to_end(room: Room) -> None:

@@ -15,7 +15,7 @@ import torch
 import trainer
 from tests.job_room import Room, assert_whole_training, is_alive, spawned_by, until
 from worker.training.job_process import JobProcess, ProcessDied, ProcessHung
-from worker.training.process_messages import JobEpoch, Task
+from worker.training.process.messages import JobEpoch, Task
 
 EPOCHS = 12
 # 500 images in batches of 35: the last batch has 10, and each process gets 17 or 18 of the others.

@@ -18,7 +18,7 @@ import pytest
 from tests.job_room import PARAMS, WAIT_S, Room, assert_whole_training, is_alive, until
 from tests.leaks import command_line
 from worker.testing.digits import write_digits
-from worker.training.job import JobState
+from worker.training.jobs.job import JobState
 
 PROGRAM = Path(__file__).parent / "lone_worker.py"
 

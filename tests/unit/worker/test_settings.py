@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.bridge.routes import Route
+from worker.bridge.messages.routes import Route
 from worker.errors import SettingsError
 from worker.settings import load_settings
 

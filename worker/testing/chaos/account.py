@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from worker.testing.chaos.offset_watch import OffsetSample
-from worker.testing.topic_reader import Record, read_all
+from worker.testing.clients.topic_reader import Record, read_all
 
 __all__ = ["Account", "Answer"]
 

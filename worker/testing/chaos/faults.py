@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaException
 
+from worker.testing.clients.topic_reader import count_messages
 from worker.testing.deployment import LocalDeployment
-from worker.testing.topic_reader import count_messages
-from worker.testing.waiting import wait_until
+from worker.testing.programs.waiting import wait_until
 
 __all__ = [
     "END_S",

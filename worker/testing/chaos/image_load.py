@@ -10,7 +10,7 @@ import numpy as np
 from confluent_kafka import Producer
 from numpy.typing import NDArray
 
-from worker.testing.kafka_clients import Kafka, client_settings
+from worker.testing.clients.kafka_clients import Kafka, client_settings
 
 __all__ = ["ImageLoad", "Pixels"]
 

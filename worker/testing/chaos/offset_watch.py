@@ -9,8 +9,8 @@ from typing import Self
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from worker.testing.topic_reader import lone_consumer, partitions_of
-from worker.testing.waiting import wait_until
+from worker.testing.clients.topic_reader import lone_consumer, partitions_of
+from worker.testing.programs.waiting import wait_until
 
 __all__ = ["OffsetSample", "OffsetWatch", "wait_until_answered"]
 

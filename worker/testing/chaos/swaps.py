@@ -16,11 +16,11 @@ from trainer import load_checkpoint
 from worker.testing.chaos.account import Account
 from worker.testing.chaos.image_load import ImageLoad, Pixels
 from worker.testing.chaos.offset_watch import wait_until_answered
+from worker.testing.clients.topics import create_topic
 from worker.testing.deployment import LocalDeployment
 from worker.testing.models import best_of
-from worker.testing.topics import create_topic
-from worker.testing.waiting import wait_until
-from worker.testing.worker_process import WorkerProcess
+from worker.testing.programs.waiting import wait_until
+from worker.testing.programs.worker_process import WorkerProcess
 
 __all__ = ["Swaps", "swap_under_load", "unoptimised_scores"]
 

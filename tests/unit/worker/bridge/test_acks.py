@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 from worker.backoff import Backoff
-from worker.bridge.acks import Acks
-from worker.bridge.pub_sub import PubSub
-from worker.bridge.stats import Stats
+from worker.bridge.flow.stats import Stats
+from worker.bridge.pubsub.acks import Acks
+from worker.bridge.pubsub.client import PubSub
 
 OK, AWAY = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE
 

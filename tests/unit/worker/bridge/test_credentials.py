@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from worker.bridge.errors import BridgeError
-from worker.bridge.pub_sub import PubSub, explain
+from worker.bridge.flow.errors import BridgeError
+from worker.bridge.pubsub.client import PubSub, explain
 
 
 @pytest.mark.parametrize(

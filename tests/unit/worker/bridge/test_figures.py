@@ -7,9 +7,9 @@ import time
 import pytest
 from prometheus_client import generate_latest
 
-from worker.bridge.filter import Filter
+from worker.bridge.flow.stats import PROBLEM_S, Stats
+from worker.bridge.messages.filter import Filter
 from worker.bridge.metrics import bridge_collectors
-from worker.bridge.stats import PROBLEM_S, Stats
 from worker.runtime.metrics import registry_of
 
 QUIET_S = 3.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
-from worker.bridge.filter import RecentIds
-from worker.bridge.lanes import Batch, Item, Lanes, Span
-from worker.bridge.pace import Bounds, Pace
-from worker.bridge.stats import Stats
+from worker.bridge.flow.lanes import Batch, Item, Lanes, Span
+from worker.bridge.flow.pace import Bounds, Pace
+from worker.bridge.flow.stats import Stats
+from worker.bridge.messages.filter import RecentIds
 from worker.kafka.offset_window import OffsetWindow
 
 

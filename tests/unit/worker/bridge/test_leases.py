@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from worker.bridge.leases import Leases
+from worker.bridge.pubsub.leases import Leases
 
 LEASE_S = 30
 

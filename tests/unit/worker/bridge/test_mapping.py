@@ -9,10 +9,10 @@ from google.pubsub_v1 import types
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.bridge import mapping
-from worker.bridge.hops import hops_of
-from worker.bridge.mapping import MARKS, KafkaMessage, Origin, from_pub_sub, origin_of
-from worker.testing.pubsub_state import refusal
+from worker.bridge.messages import mapping
+from worker.bridge.messages.hops import hops_of
+from worker.bridge.messages.mapping import MARKS, KafkaMessage, Origin, from_pub_sub, origin_of
+from worker.testing.pubsub.state import refusal
 
 ORIGIN = Origin("kafka/c1/images", 3, "kafka/c1/images/3/17")
 PubsubMessage = types.PubsubMessage.pb()

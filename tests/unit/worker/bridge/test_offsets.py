@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.bridge.offsets import Offsets
+from worker.bridge.kafka.offsets import Offsets
 
 
 def assigned(*partitions: int) -> Offsets:

@@ -6,7 +6,7 @@ from google.pubsub_v1 import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.bridge.protobuf import field, list_of_bytes, varint
+from worker.bridge.messages.protobuf import field, list_of_bytes, varint
 
 PubsubMessage = types.PubsubMessage.pb()
 PublishRequest = types.PublishRequest.pb()

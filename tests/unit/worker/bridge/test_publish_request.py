@@ -6,7 +6,7 @@ from google.pubsub_v1 import types
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.bridge.pub_sub import publish_request
+from worker.bridge.pubsub.client import publish_request
 
 PubsubMessage = types.PubsubMessage.pb()
 PublishRequest = types.PublishRequest.pb()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from worker.bridge.errors import BridgeError
-from worker.bridge.routes import Route, Step, default_routes, refuse_loops
+from worker.bridge.flow.errors import BridgeError
+from worker.bridge.messages.routes import Route, Step, default_routes, refuse_loops
 
 
 def test_a_route_needs_an_end_in_pub_sub() -> None:

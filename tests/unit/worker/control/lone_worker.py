@@ -8,8 +8,8 @@ from typing import Any
 from worker.control.group_commands import GroupCommands
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
-from worker.training.job import Job
-from worker.training.ledger import Ledger
+from worker.training.jobs.job import Job
+from worker.training.jobs.ledger import Ledger
 from worker.training.runner import Runner
 
 __all__ = ["PLACE", "Worker"]

@@ -21,8 +21,8 @@ from worker.messages.commands import (
     StopTraining,
 )
 from worker.messages.events import EventPublisher
-from worker.training.job import Job, JobState
-from worker.training.ledger import Ledger
+from worker.training.jobs.job import Job, JobState
+from worker.training.jobs.ledger import Ledger
 from worker.training.runner import Runner
 
 

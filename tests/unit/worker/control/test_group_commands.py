@@ -9,7 +9,7 @@ import pytest
 
 import trainer
 from tests.unit.worker.control.lone_worker import PLACE, Worker
-from worker.training.job import Job, JobState
+from worker.training.jobs.job import Job, JobState
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ async def test_the_number_of_processes_is_kept(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job has as many as its command asks for."""
-    monkeypatch.setattr("worker.training.processes._cores", lambda: 2)
+    monkeypatch.setattr("worker.training.jobs.processes._cores", lambda: 2)
     await worker.take("start-training", id="a", params={"device": "cpu"}, processes=2)
 
     assert worker.job().processes == 2

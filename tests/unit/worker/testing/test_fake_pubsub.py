@@ -8,7 +8,7 @@ import time
 import pytest
 from google.pubsub_v1 import types
 
-from worker.testing.pubsub_state import SubscriptionState, TopicState
+from worker.testing.pubsub.state import SubscriptionState, TopicState
 
 Message = types.PubsubMessage.pb()
 StreamingPullResponse = types.StreamingPullResponse.pb()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from worker.training.job_process import JobProcess, ProcessDied, ProcessHung
-from worker.training.process_messages import JobCheckpoint, JobEpoch, JobReport, JobStarted
+from worker.training.process.messages import JobCheckpoint, JobEpoch, JobReport, JobStarted
 
 WAIT_S = 60.0
 

@@ -11,10 +11,10 @@ import signal
 from collections.abc import AsyncIterator, Callable
 
 from tests.job_room import Room
-from worker.training.exits import how_it_ended
 from worker.training.job_process import ProcessDied, ProcessHung
-from worker.training.ledger import Lock
-from worker.training.process_messages import (
+from worker.training.jobs.ledger import Lock
+from worker.training.process.exits import how_it_ended
+from worker.training.process.messages import (
     JobCheckpoint,
     JobEpoch,
     JobReport,

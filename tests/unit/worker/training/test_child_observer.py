@@ -8,8 +8,7 @@ import torch
 
 import trainer
 from trainer import observers
-from worker.training.child_observer import ChildObserver
-from worker.training.process_messages import (
+from worker.training.process.messages import (
     JobCheckpoint,
     JobEpoch,
     JobReport,
@@ -17,6 +16,7 @@ from worker.training.process_messages import (
     from_line,
     to_line,
 )
+from worker.training.process.observer import ChildObserver
 
 
 @pytest.fixture

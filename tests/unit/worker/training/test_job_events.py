@@ -9,9 +9,9 @@ import pytest
 from worker.backoff import Backoff
 from worker.messages.commands import Command
 from worker.messages.events import EventPublisher
-from worker.training.job import Job, JobState
 from worker.training.job_events import JobEvents
-from worker.training.process_messages import JobEpoch, JobStarted
+from worker.training.jobs.job import Job, JobState
+from worker.training.process.messages import JobEpoch, JobStarted
 
 EPOCH = JobEpoch(
     epoch=1,

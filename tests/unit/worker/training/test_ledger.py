@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.training.job import Job, JobState
-from worker.training.ledger import JobDamaged, Ledger, Lock
+from worker.training.jobs.job import Job, JobState
+from worker.training.jobs.ledger import JobDamaged, Ledger, Lock
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_lock_is_held_by_one(ledger: Ledger) -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from worker.training.ledger import Ledger
+from worker.training.jobs.ledger import Ledger
 lock = Ledger(Path(sys.argv[1])).lock("a")
 print("held" if lock else "taken", flush=True)
 time.sleep(60)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import trainer
-from worker.training import processes
-from worker.training.processes import TooManyProcesses, check_processes
+from worker.training.jobs import processes
+from worker.training.jobs.processes import TooManyProcesses, check_processes
 
 ON_CPU = trainer.Params.validate_all({"device": "cpu"})
 

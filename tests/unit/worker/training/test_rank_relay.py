@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.worker.training.scripted_process import epoch, started
-from worker.training.channel import Channel
-from worker.training.process_messages import (
+from worker.training.process.channel import Channel
+from worker.training.process.messages import (
     Outcome,
     ProcessMessage,
     Pulse,
@@ -18,7 +18,7 @@ from worker.training.process_messages import (
     from_line,
     to_line,
 )
-from worker.training.rank_relay import RankRelay
+from worker.training.process.rank_relay import RankRelay
 
 FINISHED = Outcome(status="finished", epoch=3, num_epochs=3)
 FAILED = Outcome(status="failed", reason="data/train is empty")

@@ -15,8 +15,8 @@ from tests.unit.worker.training.scripted_process import (
     trains,
     trains_until_stopped,
 )
-from worker.training.job import JobState
-from worker.training.process_messages import Outcome, ProcessMessage
+from worker.training.jobs.job import JobState
+from worker.training.process.messages import Outcome, ProcessMessage
 
 
 async def test_a_training_is_published_from_start_to_end(room: Room) -> None:

@@ -16,9 +16,9 @@ from tests.unit.worker.training.scripted_process import (
     scripted,
     trains,
 )
-from worker.training.job import JobState
-from worker.training.ledger import Lock
-from worker.training.process_messages import Task
+from worker.training.jobs.job import JobState
+from worker.training.jobs.ledger import Lock
+from worker.training.process.messages import Task
 
 
 async def test_a_process_that_will_not_stop_is_killed(room: Room) -> None:

@@ -18,9 +18,9 @@ from tests.unit.worker.training.scripted_process import (
     trains,
     trains_until_stopped,
 )
-from worker.training.job import Job
 from worker.training.job_process import JobProcess
-from worker.training.process_messages import Task
+from worker.training.jobs.job import Job
+from worker.training.process.messages import Task
 
 
 class TestScriptedProcess(ProcessContract):

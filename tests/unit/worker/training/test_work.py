@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from tests.job_room import PARAMS
-from worker.training.channel import Channel
-from worker.training.job import Job
-from worker.training.process_messages import Task
-from worker.training.work import perform
+from worker.training.jobs.job import Job
+from worker.training.process.channel import Channel
+from worker.training.process.messages import Task
+from worker.training.process.work import perform
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""What both directions share: how fast, in what order, and the counts."""

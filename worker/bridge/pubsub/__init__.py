@@ -1,0 +1,1 @@
+"""The bridge's ways into and out of Pub/Sub."""

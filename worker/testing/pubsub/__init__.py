@@ -1,0 +1,1 @@
+"""What the fake Pub/Sub keeps, and the faults that it can be told to have."""

@@ -1,0 +1,1 @@
+"""Jobs on disk, shared by the workers of a log directory."""
