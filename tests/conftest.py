@@ -16,7 +16,7 @@ from tests.leaks import Leftovers
 from tests.turns import in_parallel, in_turn, is_alone, order
 from worker import testing
 
-pytest.register_assert_rewrite("tests.main_job", "tests.worker_life")
+pytest.register_assert_rewrite("tests.main_job")
 
 GRACE_S = float(os.environ.get("LEAK_GRACE_S", "5"))
 NO_SKIPS = os.environ.get("CI", "").lower() in {"1", "true"}

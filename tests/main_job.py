@@ -1,4 +1,4 @@
-"""The main job from end to end: what holds on the embedded broker and on a real Kafka alike."""
+"""The main job from end to end: what holds on the embedded broker and on a secured Kafka alike."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ from worker.testing.models import QUICK_PARAMS
 from worker.testing.programs.waiting import wait_until
 
 LONG = QUICK_PARAMS | {"num_epochs": 10_000}
+STOP_S = 10.0
+
+
+def successor(deployment: LocalDeployment) -> LocalDeployment:
+    """Return a deployment on the same folder, Kafka and topics, after the end of this one."""
+    return LocalDeployment(deployment.folder, deployment.kafka, deployment.topic)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ What stops, kills or fills its broker has its own: `mortal_kafka`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import pytest
 
 from worker.testing import PubSubEmulator, RealKafka
 from worker.testing.clients.topics import create_topic
+
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""Java compiles quickly and not well: brokers that live for a minute take half the time so."""
+
+os.environ.setdefault("KAFKA_JVM_PERFORMANCE_OPTS", SHORT_LIVED)
+os.environ.setdefault("PUBSUB_EMULATOR_OPTS", f"-Xmx1g {SHORT_LIVED}")
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from tests.main_job import MainJob
-from tests.worker_life import WorkerRestarts
+from tests.main_job import LONG, STOP_S, MainJob, successor
 from worker.testing.deployment import LocalDeployment
 from worker.testing.labelled_images import LabelledImages
 from worker.testing.programs.worker_process import WorkerEndedError
@@ -18,8 +17,38 @@ class TestMainJob(MainJob):
     """What every broker gives."""
 
 
-class TestWorkerLife(WorkerRestarts):
-    """What every broker gives, and what only the embedded one does."""
+class TestWorkerLife:
+    """Start, stop, start again; and what only the embedded broker does."""
+
+    def test_a_worker_that_starts_serves_what_is_deployed(
+        self, served: LocalDeployment, images: LabelledImages
+    ) -> None:
+        """Which classifier is served outlives the worker: no command is needed after a start."""
+        served.start_worker()
+        ids = images.ids("restart")
+        served.client.send_images(images.images, ids)
+        predictions = served.client.predictions(ids)
+
+        assert images.accuracy(predictions, ids) >= 0.9
+
+    def test_sigterm_while_training_leaves_a_job_that_goes_on(self, fresh: LocalDeployment) -> None:
+        """SIGTERM during a training ends the worker in time; the next one finishes the job."""
+        worker = fresh.start_worker()
+        fresh.client.command("start-training", id="cut", params=LONG)
+        fresh.client.events("epoch", 2, job="cut")
+        begin = time.monotonic()
+        code = worker.terminate()
+        seconds = time.monotonic() - begin
+        worker.wait_alone()
+        with successor(fresh) as again:
+            again.start_worker()
+            resumed = again.client.event("resumed", job="cut")
+            again.client.command("stop-training", job="cut")
+            again.client.event("cancelled", job="cut")
+
+        assert code == 0, worker.report(f"exit code {code}")
+        assert seconds < STOP_S
+        assert resumed["epoch"] >= 2
 
     def test_embedded_broker_is_announced(self, fresh: LocalDeployment) -> None:
         """A worker on the embedded broker warns that it keeps nothing and says where it is."""

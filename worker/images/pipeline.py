@@ -28,9 +28,9 @@ from worker.images.decode import Limits
 from worker.images.metrics import ServingMetrics
 from worker.images.predictor import Predictor
 from worker.images.settings import ServingSettings
+from worker.kafka.bundles import Bundle
 from worker.kafka.publisher import Outgoing, Publisher, Refusals
 from worker.kafka.topics import Topics
-from worker.kafka.transport import Bundle
 
 __all__ = ["CLASSIFIERS", "Pipeline"]
 

@@ -26,32 +26,26 @@ from typing import Any
 
 import aiokafka
 from aiokafka.errors import IllegalStateError
-from aiokafka.structs import ConsumerRecord
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP, ConsumerMessage, Message
+from faust.types import TP, Message
 from mode.utils.futures import notify
 
+from worker.kafka.bundles import BUNDLE_RECORDS, chunks, load_of, to_bundle
 from worker.kafka.offset_window import OffsetWindow
 
-__all__ = ["POLL_RECORDS", "Bundle", "Consumer", "Flow", "Transport"]
+__all__ = ["POLL_RECORDS", "Consumer", "Flow", "Transport"]
 
 logger = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS = 50
+RETRY_MS = 500
+"""Pause before a request to a broker that is away is tried again; each try writes to the log."""
 HELD_POLL_S = 0.05
 """Pause between two looks at the topics while one of them is held."""
-BUNDLE_RECORDS = 256
-BUNDLE_BYTES = 4 * 1024 * 1024
 POLL_RECORDS = 512
 MAX_PENDING = 10 * BUNDLE_RECORDS
 """Load of the bulk topics, as `load_of` counts it, from which on no more is fetched."""
-
-
-class Bundle(ConsumerMessage):
-    """Consecutive records of one partition as one message; its offset is the last one's."""
-
-    records: Sequence[ConsumerRecord[bytes, bytes]]
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -61,6 +55,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust hard-codes 1,500 ms; the fetcher is made with it when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
+        # So is the pause before aiokafka tries again, at its default of 100 ms.
+        consumer._retry_backoff_ms = RETRY_MS  # noqa: SLF001
+        consumer._client._retry_backoff = RETRY_MS / 1000  # noqa: SLF001
         return consumer
 
 
@@ -119,25 +116,8 @@ class Consumer(driver.Consumer):
     def _messages(self, tp: TP, records: Sequence[Any]) -> Iterator[Message]:
         if tp.topic not in self.transport.flow.bulk_topics:
             return (self._to_message(tp, record) for record in records)
-        return (self._to_bundle(tp, chunk) for chunk in chunks(records))
-
-    def _to_bundle(self, tp: TP, records: Sequence[ConsumerRecord[bytes, bytes]]) -> Bundle:
-        last = records[-1]
-        bundle = Bundle(
-            tp.topic,
-            tp.partition,
-            last.offset,
-            last.timestamp / 1000,
-            last.timestamp_type,
-            None,
-            None,
-            None,
-            None,
-            tp=tp,
-            generation_id=self.app.consumer_generation_id,
-        )
-        bundle.records = records
-        return bundle
+        generation = self.app.consumer_generation_id
+        return (to_bundle(tp, chunk, generation) for chunk in chunks(records))
 
     def ack(self, message: Message) -> bool:
         """Note that a message's work is done; a message from before a rebalance is ignored."""
@@ -274,26 +254,3 @@ class Transport(driver.Transport):
     def __init__(self, *args: Any, flow: Flow, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.flow = flow
-
-
-def load_of(message: Message) -> int:
-    """Return how much a message counts while it is pending: 1 per record, or per 16 KiB."""
-    if not isinstance(message, Bundle):
-        return 1
-    n_bytes = sum(len(record.value or b"") for record in message.records)
-    return max(len(message.records), n_bytes * BUNDLE_RECORDS // BUNDLE_BYTES)
-
-
-def chunks(
-    records: Sequence[ConsumerRecord[bytes, bytes]],
-) -> Iterator[Sequence[ConsumerRecord[bytes, bytes]]]:
-    """Cut records into runs of at most 256 records and about 4 MiB, to bound pending work."""
-    start, size = 0, 0
-    for end, record in enumerate(records):
-        length = len(record.value or b"")
-        if end > start and (end - start >= BUNDLE_RECORDS or size + length > BUNDLE_BYTES):
-            yield records[start:end]
-            start, size = end, 0
-        size += length
-    if start < len(records):
-        yield records[start:]

@@ -14,7 +14,7 @@ from worker.testing import LabelledImages, LocalDeployment, RealKafka, keep_aliv
 from worker.testing.chaos.faults import END_S, supervise_until_serving, wait_until_serving
 from worker.testing.chaos.ordeal import IN_FLIGHT
 
-PER_S = 500.0
+PER_S = 100.0
 OUTAGE_S = 3.0
 """How long the broker is away; 30 s in `scripts/bench chaos`."""
 N_AFTER = int(3 * PER_S)

@@ -1,5 +1,7 @@
-"""Digits, and a way to run programs as users do: in their own processes."""
+"""Digits, and two ways to run a command: in a process of its own, and in this one."""
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.cli import main
 from worker.testing.digits import write_digits
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -27,8 +30,27 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def trainer(tmp_path: Path, environment: dict[str, str]) -> Run:
-    """Run `python -m trainer ...` in `tmp_path`."""
+def trainer(tmp_path: Path) -> Run:
+    """Run `python -m trainer ...` in `tmp_path`, in this process, which has imported everything."""
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        said, told = io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(tmp_path),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(told),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main([str(word) for word in words])
+        code = ended.value.code
+        return subprocess.CompletedProcess(words, int(code or 0), said.getvalue(), told.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def program(tmp_path: Path, environment: dict[str, str]) -> Run:
+    """Run `python -m trainer ...` in `tmp_path`, in a process of its own."""
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -30,27 +30,27 @@ def table_of(text: str) -> list[str]:
     return table
 
 
-def test_unpack_train_evaluate_predict_inspect(trainer: Run, tmp_path: Path) -> None:
+def test_unpack_train_evaluate_predict_inspect(program: Run, tmp_path: Path) -> None:
     """The first run that the help shows works, command by command."""
     write_idx_files(tmp_path / "idx", 500, 100)
-    assert "500 images in data/train" in trainer("unpack", "idx", "data").stdout
-    trained = trainer("train", "--data", "data", "--logdir", "logs", *FAST)
+    assert "500 images in data/train" in program("unpack", "idx", "data").stdout
+    trained = program("train", "--data", "data", "--logdir", "logs", *FAST)
     assert trained.returncode == 0, trained.stderr
     assert "epoch 2/2" in trained.stderr
     assert "images/s" in trained.stderr
     assert "finished after epoch 2 of 2; loss" in trained.stdout
     assert "tensorboard --logdir logs" in trained.stdout
-    evaluated = trainer("evaluate", "logs/checkpoints/epoch-00002.pt", "--data", "data")
+    evaluated = program("evaluate", "logs/checkpoints/epoch-00002.pt", "--data", "data")
     assert table_of(trained.stdout) == table_of(evaluated.stdout)
-    as_json = json.loads(trainer("evaluate", "logs/checkpoints/best.pt", "--json").stdout)
+    as_json = json.loads(program("evaluate", "logs/checkpoints/best.pt", "--json").stdout)
     assert load_checkpoint(tmp_path / "logs/checkpoints/best.pt").metrics == pytest.approx(
         as_json["metrics"], abs=1e-5
     )
-    predicted = trainer("predict", "logs/checkpoints/best.pt", "data/test", "data/train/00000?.png")
+    predicted = program("predict", "logs/checkpoints/best.pt", "data/test", "data/train/00000?.png")
     rows = list(csv.DictReader(predicted.stdout.splitlines()))
     assert len(rows) == 110
     assert {"file", "label", "confidence", "error"} == set(rows[0])
-    assert "sha256" in trainer("inspect", "logs/checkpoints/best.pt").stdout
+    assert "sha256" in program("inspect", "logs/checkpoints/best.pt").stdout
 
 
 def test_what_find_lr_prints_can_be_pasted(trainer: Run, digits: Path, tmp_path: Path) -> None:
@@ -182,19 +182,19 @@ def test_the_log_folder_has_one_name_in_the_help(
     assert "logdir /proc/x cannot be written" in said
 
 
-def test_a_mistake_shows_no_traceback(trainer: Run) -> None:
+def test_a_mistake_shows_no_traceback(program: Run) -> None:
     """The process has the exit code and prints the message and the findings, nothing else."""
-    done = trainer("train", "--data", "nowhere")
+    done = program("train", "--data", "nowhere")
     first, *findings = done.stderr.splitlines()
     assert (done.returncode, done.stdout) == (3, "")
     assert first == "Error: the data in nowhere cannot be used:"
     assert all(line.startswith("  - nowhere/") for line in findings)
 
 
-def test_help_teaches_and_is_quick(trainer: Run) -> None:
+def test_help_teaches_and_is_quick(program: Run) -> None:
     """The help shows a first run and the exit codes, without waiting for torch."""
     started = time.monotonic()
-    shown = trainer("--help").stdout
+    shown = program("--help").stdout
     assert time.monotonic() - started < 2
     assert "python -m trainer train --data data" in shown
     assert "143 stopped by SIGTERM and saved" in shown

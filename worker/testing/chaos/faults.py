@@ -119,7 +119,7 @@ def supervise_until_serving(deployment: LocalDeployment, n_images: int) -> list[
     return supervise(deployment, lambda: n_predictions(deployment) >= wanted)
 
 
-def wait_until_serving(deployment: LocalDeployment, n_images: int = 500) -> None:
+def wait_until_serving(deployment: LocalDeployment, n_images: int = 200) -> None:
     """Wait until `n_images` are predicted."""
     wait_until(
         "predictions", lambda: n_predictions(deployment) >= n_images, 2 * END_S, poll_s=POLL_S

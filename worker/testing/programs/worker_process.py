@@ -63,7 +63,7 @@ class WorkerProcess:
         name: str = "worker",
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder = folder = folder.resolve()  # the worker runs in it
         self.kafka = kafka
         self.topic = topic
         self.logdir = folder / "logs"
