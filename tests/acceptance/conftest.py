@@ -1,4 +1,4 @@
-"""A real Kafka and Google's emulator, one of each for all tests of a process.
+"""A real Kafka and Google's emulator, one of each for the whole test run.
 
 What stops, kills or fills its broker has its own: `mortal_kafka`.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.shared_broker import shared
+from tests.turns import in_parallel
 from worker.testing import PubSubEmulator, RealKafka
 from worker.testing.clients.topics import create_topic
 
@@ -21,11 +24,28 @@ os.environ.setdefault("KAFKA_JVM_PERFORMANCE_OPTS", SHORT_LIVED)
 os.environ.setdefault("PUBSUB_EMULATOR_OPTS", f"-Xmx1g {SHORT_LIVED}")
 
 
+until_the_end = ExitStack()
+
+
+def folder_of_the_run(paths: pytest.TempPathFactory) -> Path:
+    """Return a folder that is the same for all processes of a test run."""
+    return paths.getbasetemp().parent if in_parallel() else paths.getbasetemp()
+
+
+def pytest_sessionfinish() -> None:
+    until_the_end.close()
+
+
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKafka]:
-    with RealKafka(tmp_path_factory.mktemp("kafka")) as kafka:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> RealKafka:
+    folder = folder_of_the_run(tmp_path_factory) / "kafka"
+    kafka = RealKafka(folder)
+
+    def prepare() -> None:
         create_topic(kafka.bootstrap, "dead-letters", 3)
-        yield kafka
+
+    until_the_end.enter_context(shared(kafka, folder, prepare))
+    return kafka
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +63,8 @@ def mortal_kafka(tmp_path: Path) -> Iterator[RealKafka]:
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubSubEmulator]:
-    with PubSubEmulator(tmp_path_factory.mktemp("pubsub")) as emulator:
-        yield emulator
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> PubSubEmulator:
+    folder = folder_of_the_run(tmp_path_factory) / "pubsub"
+    emulator = PubSubEmulator(folder)
+    until_the_end.enter_context(shared(emulator, folder))
+    return emulator

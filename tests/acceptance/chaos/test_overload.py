@@ -10,7 +10,7 @@ from worker.testing import (
     wait_until_answered,
 )
 
-N_WARM_UP, N_WAITING = 10_000, 100_000
+N_WARM_UP, N_WAITING = 10_000, 50_000
 PER_S = 30_000.0
 WAIT_S = 60.0
 
@@ -18,7 +18,7 @@ WAIT_S = 60.0
 def test_memory_stays_flat_while_images_come_too_fast(
     served: LocalDeployment, images: LabelledImages
 ) -> None:
-    """With 100,000 images waiting, a warm worker grows by less than 150 MB, and shows the lag."""
+    """With 50,000 images waiting, a warm worker grows by less than 150 MB, and shows the lag."""
     worker = served.start_worker()
     wait_until("model", lambda: worker.metric("darkroom_model") == 1, WAIT_S)
     with ImageLoad(served.kafka, served.topic, images.images, PER_S, limit=N_WARM_UP) as warm_up:

@@ -13,14 +13,14 @@ OPTIONS += ("--set", "precision=float32", "--set", "flip_images=false")
 
 
 def test_a_compiled_net_trains_as_the_plain_one(
-    trainer: Run, digits: Path, tmp_path: Path, environment: dict[str, str]
+    program: Run, digits: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Inductor makes machine code for it, and the losses are the same within rounding."""
     environment["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "compiled")
     environment["TORCHINDUCTOR_VEC_ISA_OK"] = "0"  # plain C++: trying out AVX takes half the time
     losses = {}
     for word in ("false", "true"):
-        done = trainer(
+        done = program(
             "train", "--data", digits, "--logdir", word, *OPTIONS, "--set", f"compile={word}"
         )
         assert done.returncode == 0, done.stderr
@@ -32,12 +32,12 @@ def test_a_compiled_net_trains_as_the_plain_one(
 
 
 def test_without_a_compiler_compile_is_a_wrong_param(
-    trainer: Run, digits: Path, tmp_path: Path, environment: dict[str, str]
+    program: Run, digits: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """One message before the first step names the key and what to install."""
     environment["PATH"] = str(tmp_path)
     environment.pop("CXX", None)
-    done = trainer("train", "--data", digits, *OPTIONS, "--set", "compile=true")
+    done = program("train", "--data", digits, *OPTIONS, "--set", "compile=true")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
     assert "compile: torch.compile needs a C++ compiler" in done.stderr
     assert "install g++" in done.stderr

@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-import trainer
-from tests.job_room import LONG, PARAMS, Room, assert_whole_training, is_alive
-from worker.training.jobs.job import JobState
-
-
-async def test_a_training_is_published_from_start_to_end(room: Room) -> None:
-    """A job's events come in order, and its best checkpoint is deployed."""
-    room.accept("a")
-    async with room.runner():
-        finished = await room.event("finished")
-
-    assert_whole_training(room.events, 3)
-    assert all((event["job"], event["id"]) == ("a", "a") for event in room.events)
-    assert finished["checkpoint"] == "a/checkpoints/best.pt"
-    assert trainer.load_checkpoint(room.logdir / finished["checkpoint"]).epoch <= 3
-    assert [(command.command, command.id) for command in room.commands] == [
-        ("reload-checkpoint", "a-deploy")
-    ]
-    assert (room.job("a").state, room.job("a").epoch) == (JobState.FINISHED, 3)
-    assert room.is_free("a")
+from tests.job_room import LONG, PARAMS, Room
 
 
 def oom_score_of(pid: int) -> int:
@@ -45,26 +25,6 @@ async def test_training_yields_to_serving(room: Room) -> None:
         niceness, oom_score = psutil.Process(pid).nice(), oom_score_of(pid)
 
     assert (niceness, oom_score) == (10, 800)
-
-
-async def test_a_worker_that_stops_leaves_its_job_to_the_next(room: Room) -> None:
-    """The job is saved in time and goes on where it was; no event says that it ended."""
-    room.accept("a", PARAMS | {"num_epochs": 8})
-    async with room.runner("worker-1"):
-        await room.event("epoch", 2)
-        pid = room.processes[0].pid
-        begin = time.monotonic()
-    seconds = time.monotonic() - begin
-    left = (room.job("a").state, room.is_free("a"), is_alive(pid))
-    async with room.runner("worker-2"):
-        resumed = await room.event("resumed")
-        finished = await room.event("finished")
-
-    assert left == (JobState.ACCEPTED, True, False)
-    assert seconds < 8
-    assert resumed["epoch"] >= 2
-    assert (finished["epoch"], finished["worker"]) == (8, "worker-2")
-    assert [event["epoch"] for event in room.events_named("epoch")] == list(range(1, 9))
 
 
 async def test_a_killed_process_goes_on_from_its_checkpoint(room: Room) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import trainer
-from tests.job_room import Room, assert_whole_training, is_alive, spawned_by, until
+from tests.job_room import Room, is_alive, spawned_by, until
 from worker.training.job_process import JobProcess, ProcessDied, ProcessHung
 from worker.training.process.messages import JobEpoch, Task
 
@@ -64,16 +64,6 @@ def weights(logdir: Path) -> Weights:
 def assert_alike(one: Weights, other: Weights) -> None:
     for name, expected in one.items():
         assert (expected.float() - other[name].float()).abs().max() < 5e-4, name
-
-
-async def test_two_processes_give_the_weights_of_one(room: Room, alone: Weights) -> None:
-    """The same params on two processes: weights within rounding, and the events of one."""
-    room.accept("a", PARAMS, processes=2)
-    async with room.runner():
-        await room.event("finished")
-
-    assert_alike(alone, weights(room.logdir / "a"))
-    assert_whole_training(room.events, EPOCHS)
 
 
 async def test_a_job_goes_on_whichever_of_its_processes_is_killed(
