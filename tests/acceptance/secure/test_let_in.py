@@ -98,18 +98,19 @@ def label_now(client: StreamClient, image: np.ndarray, name: str) -> str:
 
 
 def test_it_serves_again_when_the_broker_is_back(
-    secure_kafka: SecureKafka, trained_folder: Path, images: LabelledImages, tmp_path: Path
+    trained_folder: Path, images: LabelledImages, tmp_path: Path
 ) -> None:
     """Kill -9 of the broker and a new start: the worker logs in again and goes on."""
     folder, image = copied(trained_folder, tmp_path), images.images[0]
-    user = secure_kafka.by_password()
-    with LocalDeployment(folder, user["KAFKA_HOST"], settings=user) as deployment:
-        worker = deployment.start_worker()
-        before = label_now(deployment.client, image, "before")
-        secure_kafka.kill()
-        secure_kafka.start()
-        after = label_now(deployment.client, image, "after")
-        code = worker.terminate()
+    with SecureKafka(tmp_path / "broker") as kafka:
+        user = kafka.by_password()
+        with LocalDeployment(folder, user["KAFKA_HOST"], settings=user) as deployment:
+            worker = deployment.start_worker()
+            before = label_now(deployment.client, image, "before")
+            kafka.kill()
+            kafka.start()
+            after = label_now(deployment.client, image, "after")
+            code = worker.terminate()
 
     assert (before, after, code) == (images.labels[0], images.labels[0], 0)
 

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import aiokafka
@@ -41,8 +42,14 @@ def send(kafka: EmbeddedKafka, topic: str, value: bytes, **config: object) -> Me
     return outcome[0]
 
 
-def native_threads() -> set[str]:
-    return {task.name for task in Path("/proc/self/task").iterdir()}
+def native_threads() -> set[tuple[str, str]]:
+    """Return the threads of this process, each by its id, which may come again, and its start."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended meanwhile
+            started = (task / "stat").read_text().rpartition(") ")[2].split()[19]
+            found.add((task.name, started))
+    return found
 
 
 def test_a_topic_has_the_partitions_that_were_asked_for(kafka: EmbeddedKafka) -> None:

@@ -44,7 +44,7 @@ def train_together(task: Task, channel: Channel, lock: int) -> Outcome:
         channel: The connection to the worker; nobody listens to it yet.
         lock: The descriptor of the job's lock, which every rank holds too.
     """
-    params = trainer.Params.validate_all(task.job.params)
+    params = trainer.Params.model_validate(task.job.params)  # each rank checks them as a whole
     if params.device.startswith("cuda"):  # fewer cores than where it was accepted only take longer
         check_processes(task.job.processes, params)
     relay = RankRelay(channel, lock, task.job.processes)
