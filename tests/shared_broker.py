@@ -45,4 +45,4 @@ def shared(
             if is_first:
                 fcntl.flock(users, fcntl.LOCK_EX)  # waits for the others
                 address.unlink()
-                broker.stop()
+                broker.kill()

@@ -68,10 +68,8 @@ class TestTwoWorkers:
         assert {prediction["model"]["epoch"] for prediction in predictions.values()} == {1}
 
     def test_exactly_one_worker_trains(self, pair: LocalDeployment) -> None:
-        """One takes the command, trains with two processes, and the result is served by both."""
-        params = QUICK_PARAMS | {"device": "cpu"}
-        pair.client.command("start-training", id="only-once", params=params, processes=2)
-        finished = pair.client.event("finished", job="only-once")
+        """Of two workers one takes the command; the result is served by both."""
+        finished = pair.train("only-once")
         both = pair.client.events("reloaded", 2, checkpoint=finished["checkpoint"])
         started = pair.client.events("started", 1, job="only-once")
         epochs = pair.client.events("epoch", 4, job="only-once")
@@ -97,10 +95,11 @@ class TestAKilledWorker:
     def test_another_worker_goes_on_with_the_job_of_a_killed_one(
         self, fresh: LocalDeployment
     ) -> None:
-        """Kill -9 of the worker that trains: the other one resumes its job and finishes it."""
+        """Kill -9 of a worker that trains with two processes: the other resumes and finishes it."""
         workers = fresh.start_workers(2)
         client = fresh.client
-        client.command("start-training", id="moves", params=QUICK_PARAMS | {"num_epochs": 6})
+        params = QUICK_PARAMS | {"num_epochs": 6, "device": "cpu"}
+        client.command("start-training", id="moves", params=params, processes=2)
         started = client.event("started", job="moves")
         client.events("epoch", 2, job="moves")
         trains = next(w for w in workers if str(w.process.pid) in started["worker"])

@@ -82,24 +82,6 @@ def lone_worker(room: Room, processes: int) -> Iterator[LoneWorker]:
 
 
 @pytest.mark.parametrize("processes", [2])
-async def test_a_killed_worker_takes_its_training_along_and_leaves_the_job(
-    room: Room, lone_worker: LoneWorker
-) -> None:
-    """Kill -9 of the worker: its processes die too, and another worker finishes the job."""
-    lone_worker.hear("checkpoint")
-    pids = lone_worker.training_pids
-    lone_worker.process.kill()
-    await until(lambda: not any(map(is_alive, pids)), "the training to die with its worker", 5.0)
-    assert len(pids) == 3
-    async with room.runner("worker-2"):
-        resumed = await room.event("resumed")
-        finished = await room.event("finished")
-
-    assert resumed["epoch"] >= 1
-    assert (finished["epoch"], finished["worker"]) == (12, "worker-2")
-
-
-@pytest.mark.parametrize("processes", [2])
 async def test_ranks_that_are_starting_die_with_the_worker_too(
     room: Room, lone_worker: LoneWorker
 ) -> None:
