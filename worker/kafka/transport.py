@@ -39,8 +39,6 @@ __all__ = ["POLL_RECORDS", "Consumer", "Flow", "Transport"]
 logger = logging.getLogger(__name__)
 
 FETCH_MAX_WAIT_MS = 50
-RETRY_MS = 500
-"""Pause before a request to a broker that is away is tried again; each try writes to the log."""
 HELD_POLL_S = 0.05
 """Pause between two looks at the topics while one of them is held."""
 POLL_RECORDS = 512
@@ -55,9 +53,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust hard-codes 1,500 ms; the fetcher is made with it when the consumer starts.
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001
-        # So is the pause before aiokafka tries again, at its default of 100 ms.
-        consumer._retry_backoff_ms = RETRY_MS  # noqa: SLF001
-        consumer._client._retry_backoff = RETRY_MS / 1000  # noqa: SLF001
         return consumer
 
 

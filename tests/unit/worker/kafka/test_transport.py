@@ -8,7 +8,6 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import IllegalStateError
 from aiokafka.structs import ConsumerRecord
 from faust.tables.recovery import Recovery
@@ -249,12 +248,6 @@ def test_faust_still_seeks_after_a_rebalance() -> None:
     assert "consumer.perform_seek()" in inspect.getsource(Recovery.on_recovery_completed)
 
 
-@pytest.mark.parametrize("name", ["_fetch_max_wait_ms", "_retry_backoff_ms"])
-def test_aiokafka_still_takes_its_pauses_at_the_start(name: str) -> None:
-    """They are set between the making of the consumer and its start."""
-    assert name in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
-
-
-def test_aiokafkas_client_still_pauses_between_tries() -> None:
-    """Its pause is set before the start, too."""
-    assert "asyncio.sleep(self._retry_backoff)" in inspect.getsource(AIOKafkaClient)
+def test_aiokafka_still_takes_the_fetch_wait_at_the_start() -> None:
+    """The wait is set between the making of the consumer and its start."""
+    assert "_fetch_max_wait_ms" in inspect.getsource(aiokafka.AIOKafkaConsumer.start)
