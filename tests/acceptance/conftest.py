@@ -23,8 +23,8 @@ SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 os.environ.setdefault("KAFKA_JVM_PERFORMANCE_OPTS", SHORT_LIVED)
 os.environ.setdefault("PUBSUB_EMULATOR_OPTS", f"-Xmx1g {SHORT_LIVED}")
 
-
 until_the_end = ExitStack()
+"""What the processes of the run share, and let go when all of them have ended."""
 
 
 def folder_of_the_run(paths: pytest.TempPathFactory) -> Path:

@@ -82,7 +82,7 @@ class Checkpoint:
             weights = average["weights"] if average else self.content["model"]
             model = new_classifier(params, features=weights["head.weight"].shape[1])
             model.load_state_dict(weights)
-        except (RuntimeError, TypeError, KeyError, IndexError) as error:
+        except (RuntimeError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise CheckpointError(
                 f"{self.path} holds weights that do not fit its params: {error}"
             ) from error

@@ -23,7 +23,8 @@ def cross_field_findings(params: Fields, unchecked: Collection[str]) -> list[str
 
     Args:
         params: The params, with defaults in place of wrong values.
-        unchecked: The keys that have defaults; checks that need them are left out.
+        unchecked: The keys that have defaults, since their values are wrong or do not matter;
+            checks that need them are left out.
 
     Returns:
         One finding for each thing that is wrong.

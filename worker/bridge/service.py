@@ -119,20 +119,21 @@ class Bridge(mode.Service):
     def _connect(self, pub_sub: PubSub) -> dict[str, Mirror]:
         connection = self._broker.connection
         partitions, replication = self._new_topics
-        endpoints = Endpoints(
-            pub_sub=pub_sub,
-            cluster=Cluster.connect(connection),
-            partitions=partitions,
-            replication=replication,
-            kafka_config={**DEFAULTS, **self._kafka_config, **connection.for_confluent()},
-            dead_letters_topic=self._dead_letters_topic,
-            group=self._group,
-            project=self._project,
-            pace=self._pace,
-            bounds=self._bounds,
-        )
-        endpoints.require_topics(self._routes)
-        connected = {route.name: endpoints.connect(route) for route in self._routes}
+        with Cluster.connect(connection) as cluster:
+            endpoints = Endpoints(
+                pub_sub=pub_sub,
+                cluster=cluster,
+                partitions=partitions,
+                replication=replication,
+                kafka_config={**DEFAULTS, **self._kafka_config, **connection.for_confluent()},
+                dead_letters_topic=self._dead_letters_topic,
+                group=self._group,
+                project=self._project,
+                pace=self._pace,
+                bounds=self._bounds,
+            )
+            endpoints.require_topics(self._routes)
+            connected = {route.name: endpoints.connect(route) for route in self._routes}
         refuse_loops([step for _, step in connected.values()])
         return {name: mirror for name, (mirror, _) in connected.items()}
 

@@ -65,8 +65,8 @@ class Broker:
             hosts = found or self._start_embedded()
             self._connection = replace(self._connection, hosts=hosts)
         if self._embedded is None:
-            cluster = Cluster.connect(self._connection)
-            created = cluster.prepare(self._permissions, self._partitions, self._replication)
+            with Cluster.connect(self._connection) as cluster:
+                created = cluster.prepare(self._permissions, self._partitions, self._replication)
             names = ",".join(created) or "nothing"
             logger.info("broker=%s created=%s", self._connection.hosts, names)
 

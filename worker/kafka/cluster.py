@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -36,6 +37,9 @@ NOT_ALLOWED = {
 class Cluster:
     """An administrator's view of a cluster, with the rights of a connection's user.
 
+    A context that lets go of the cluster at its end: a client whose threads still shake hands by
+    TLS when the process ends makes it crash.
+
     Attributes:
         id: What the cluster calls itself.
         hosts: Where it was found, `host:port`, comma-separated.
@@ -59,23 +63,33 @@ class Cluster:
         """
         errors: list[KafkaError] = []
         config = {**connection.for_confluent(), "error_cb": errors.append, "log_level": 0}
-        admin = AdminClient(config)
         deadline = time.monotonic() + timeout_s
         try_s = min(FIRST_TRY_S, timeout_s)
-        while True:
-            try:
-                return cls(connection, admin, admin.list_topics(timeout=try_s))
-            except KafkaException:
-                admin.poll(0)  # delivers what error_cb gets
-            try_s = deadline - time.monotonic()
-            if problem := find_problem(connection, errors, is_final=try_s <= 0):
-                raise BrokerError(problem)
-            if try_s <= 0:
-                break
+        with ExitStack() as on_failure:
+            admin = on_failure.enter_context(AdminClient(config))
+            while True:
+                try:
+                    found = cls(connection, admin, admin.list_topics(timeout=try_s))
+                except KafkaException:
+                    admin.poll(0)  # delivers what error_cb gets
+                else:
+                    on_failure.pop_all()
+                    return found
+                try_s = deadline - time.monotonic()
+                if problem := find_problem(connection, errors, is_final=try_s <= 0):
+                    raise BrokerError(problem)
+                if try_s <= 0:
+                    break
         raise BrokerError(
             f"KAFKA_HOST: no broker answers at {connection.hosts!r} within {timeout_s:g} s "
             f"({last_reason(errors)}); start one (scripts/start_kafka.sh) or correct the address"
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._admin.__exit__(None, None, None)
 
     def has_topic(self, topic: str) -> bool:
         """Whether a topic is there, as far as this user may know."""
