@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from tests.leaks import Leftovers
-from tests.turns import in_parallel, in_turn, is_alone, order
+from tests.turns import folder_of_the_run, in_parallel, in_turn, is_alone, order
 from worker import testing
 
 pytest.register_assert_rewrite("tests.main_job")
@@ -76,8 +76,7 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if not in_parallel():
         return (yield)
-    shared = item.config._tmp_path_factory.getbasetemp().parent
-    with in_turn(shared, alone=is_alone(item)):
+    with in_turn(folder_of_the_run(item.config._tmp_path_factory), alone=is_alone(item)):
         return (yield)
 
 
@@ -104,8 +103,7 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path
 
     The processes of a run share it: tests work on copies.
     """
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if in_parallel() else base) / "trained"
+    folder = folder_of_the_run(tmp_path_factory) / "trained"
     with FileLock(f"{folder}.lock"):
         if not (folder / "complete").exists():
             shutil.copytree(data, folder / "data")

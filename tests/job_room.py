@@ -108,11 +108,6 @@ class Room:
         await until(lambda: len(self.events_named(name)) >= count, f"{count} {name}: {self.events}")
         return self.events_named(name)[count - 1]
 
-    async def next_process(self, count: int = 1) -> JobProcess:
-        """Wait until so many processes were started, and return the last of these."""
-        await until(lambda: len(self.processes) >= count, f"{count} processes")
-        return self.processes[count - 1]
-
 
 async def until(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> None:
     """Poll until a condition holds."""

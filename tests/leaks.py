@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import psutil
 
-__all__ = ["Leftovers"]
+__all__ = ["Leftovers", "command_line", "native_threads"]
 
 ALLOWED_THREADS = ("TMonitor",)  # tqdm's: one a process, for good
 ALLOWED_PROCESSES = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # the same
@@ -69,6 +70,20 @@ def may_have_sockets() -> bool:
         return any(str(file.readlink()).startswith("socket:") for file in FILES.iterdir())
     except OSError:
         return True
+
+
+def native_threads(name: str = "") -> set[tuple[str, str]]:
+    """Return this process's threads, also those of libraries, whose names begin so (Linux).
+
+    Each by its id, which may come again, and its start.
+    """
+    found = set()
+    for task in TASKS.iterdir():
+        with suppress(OSError):  # it has ended meanwhile
+            head, _, rest = (task / "stat").read_text().rpartition(") ")
+            if head.partition("(")[2].startswith(name):
+                found.add((task.name, rest.split()[19]))
+    return found
 
 
 def command_line(process: psutil.Process) -> str:

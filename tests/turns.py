@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["in_parallel", "in_turn", "is_alone", "order"]
+__all__ = ["folder_of_the_run", "in_parallel", "in_turn", "is_alone", "order"]
 
 TIERS = ("acceptance", "integration", "checks", "unit")
 """The tier with the longest tests comes first: short ones fill up the end."""
@@ -23,6 +23,12 @@ TIERS = ("acceptance", "integration", "checks", "unit")
 def in_parallel() -> bool:
     """Return whether this process is one of several that run tests."""
     return "PYTEST_XDIST_WORKER" in os.environ
+
+
+def folder_of_the_run(paths: pytest.TempPathFactory) -> Path:
+    """Return a folder that is the same for all processes of a test run."""
+    own = paths.getbasetemp()
+    return own.parent if in_parallel() else own
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.shared_broker import shared
-from tests.turns import in_parallel
+from tests.turns import folder_of_the_run
 from worker.testing import PubSubEmulator, RealKafka
 from worker.testing.clients.topics import create_topic
 
@@ -25,11 +25,6 @@ os.environ.setdefault("PUBSUB_EMULATOR_OPTS", f"-Xmx1g {SHORT_LIVED}")
 
 until_the_end = ExitStack()
 """What the processes of the run share, and let go when all of them have ended."""
-
-
-def folder_of_the_run(paths: pytest.TempPathFactory) -> Path:
-    """Return a folder that is the same for all processes of a test run."""
-    return paths.getbasetemp().parent if in_parallel() else paths.getbasetemp()
 
 
 def pytest_sessionfinish() -> None:

@@ -17,8 +17,6 @@ from worker.testing.deployment import LocalDeployment
 from worker.testing.labelled_images import LabelledImages
 from worker.testing.models import QUICK_PARAMS
 
-N_IMAGES = 2000
-
 
 class TestWorkerLife:
     """A worker stops or dies, and another starts."""

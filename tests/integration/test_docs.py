@@ -22,7 +22,7 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 
 from tests.documents import Document, all_documents
 from tests.project import ROOT
-from trainer.cli import main
+from tests.trainer_here import run_here
 from worker.messages.commands import StartTraining, parse_command
 from worker.testing import EmbeddedKafka, FakePubSub, TopicReader
 from worker.testing.digits import write_idx_files
@@ -78,12 +78,9 @@ class Folder:
         return output
 
     def _trainer(self, line: str) -> str:
-        with contextlib.chdir(self.path), contextlib.redirect_stdout(io.StringIO()) as output:
-            try:
-                main(shlex.split(line.removeprefix(TRAINER)), standalone_mode=False)
-            except SystemExit as ended:
-                assert not ended.code, f"{line} ended with {ended.code}"  # noqa: PT017
-        return output.getvalue()
+        done = run_here(self.path, shlex.split(line.removeprefix(TRAINER)))
+        assert done.returncode == 0, f"{line} ended with {done.returncode}\n{done.stderr}"
+        return done.stdout
 
     def _process(self, line: str) -> str:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import aiokafka
@@ -14,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
+from tests.leaks import native_threads
 from worker.embedded import kafka as embedded_kafka
 from worker.embedded.kafka import ApiKey
 from worker.errors import BrokerError
@@ -40,16 +40,6 @@ def send(kafka: EmbeddedKafka, topic: str, value: bytes, **config: object) -> Me
     producer.produce(topic, value, on_delivery=lambda error, sent: outcome.append(error or sent))
     producer.flush(15.0)
     return outcome[0]
-
-
-def native_threads() -> set[tuple[str, str]]:
-    """Return the threads of this process, each by its id, which may come again, and its start."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(OSError):  # it has ended meanwhile
-            started = (task / "stat").read_text().rpartition(") ")[2].split()[19]
-            found.add((task.name, started))
-    return found
 
 
 def test_a_topic_has_the_partitions_that_were_asked_for(kafka: EmbeddedKafka) -> None:

@@ -1,7 +1,5 @@
 """Digits, and two ways to run a command: in a process of its own, and in this one."""
 
-import contextlib
-import io
 import os
 import subprocess
 import sys
@@ -10,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.cli import main
+from tests.trainer_here import run_here
 from worker.testing.digits import write_digits
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -34,16 +32,7 @@ def trainer(tmp_path: Path) -> Run:
     """Run `python -m trainer ...` in `tmp_path`, in this process, which has imported everything."""
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
-        said, told = io.StringIO(), io.StringIO()
-        with (
-            contextlib.chdir(tmp_path),
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(told),
-            pytest.raises(SystemExit) as ended,
-        ):
-            main([str(word) for word in words])
-        code = ended.value.code
-        return subprocess.CompletedProcess(words, int(code or 0), said.getvalue(), told.getvalue())
+        return run_here(tmp_path, words)
 
     return run
 
