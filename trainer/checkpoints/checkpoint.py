@@ -76,11 +76,10 @@ class Checkpoint:
         Raises:
             CheckpointError: The weights do not fit the net that the params describe.
         """
-        params = self.params
         try:
             average = self.content.get("ema")
             weights = average["weights"] if average else self.content["model"]
-            model = new_classifier(params, features=weights["head.weight"].shape[1])
+            model = new_classifier(self.params, features=weights["head.weight"].shape[1])
             model.load_state_dict(weights)
         except (RuntimeError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise CheckpointError(

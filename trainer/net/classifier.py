@@ -71,8 +71,7 @@ def new_classifier(params: Params, features: int | None = None) -> Classifier:
     Args:
         params: What describes it.
         features: Number of values of an image behind the layers, where it is known from weights;
-            by default it is worked out, for which torch imports its
-            compiler: a second.
+            by default it is worked out, which takes torch a second of importing.
 
     Raises:
         ParamsError: There is not enough memory for its weights.

@@ -5,7 +5,7 @@ What the machine, the processes or the disk decide is in `trainer.run.preflight`
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Set
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from trainer.params.shapes import output_shape, shape_after_transforms
 __all__ = ["cross_field_findings"]
 
 
-def cross_field_findings(params: Fields, unchecked: Collection[str]) -> list[str]:
+def cross_field_findings(params: Fields, unchecked: Set[str]) -> list[str]:
     """Check keys against each other that are valid on their own.
 
     Args:
@@ -30,15 +30,15 @@ def cross_field_findings(params: Fields, unchecked: Collection[str]) -> list[str
         One finding for each thing that is wrong.
     """
     found: list[str] = []
-    if not {"optim_class", "optim_kwargs", "learning_rate"} & set(unchecked):
+    if not {"optim_class", "optim_kwargs", "learning_rate"} & unchecked:
         found += _optimiser_findings(params)
     if "learning_rate_schedule" not in unchecked:
         found += _schedules_findings(params)
     found += _combinations_findings(params)
-    if not {"metrics", "n_classes"} & set(unchecked):
+    if not {"metrics", "n_classes"} & unchecked:
         found += _metrics_findings(params)
     transforms = {"additional_transforms", "augmentations", "normalise_mean", "normalise_std"}
-    if not transforms & set(unchecked):
+    if not transforms & unchecked:
         found += _net_findings(params, unchecked)
     return found
 
@@ -96,7 +96,7 @@ def _metrics_findings(params: Fields) -> list[str]:
     return found
 
 
-def _net_findings(params: Fields, unchecked: Collection[str]) -> list[str]:
+def _net_findings(params: Fields, unchecked: Set[str]) -> list[str]:
     try:
         shape = shape_after_transforms(params)
         augmented = shape_after_transforms(params, training=True)
@@ -104,7 +104,7 @@ def _net_findings(params: Fields, unchecked: Collection[str]) -> list[str]:
         return [str(error)]
     if augmented != shape:
         return [f"augmentations: they change the image's shape from {shape} to {augmented}"]
-    if {"net_arch", "image_height", "image_width", "is_image_color"} & set(unchecked):
+    if {"net_arch", "image_height", "image_width", "is_image_color"} & unchecked:
         return []
     return list(output_shape(params.net_arch, shape).findings)
 

@@ -63,27 +63,11 @@ class Cluster:
         """
         errors: list[KafkaError] = []
         config = {**connection.for_confluent(), "error_cb": errors.append, "log_level": 0}
-        deadline = time.monotonic() + timeout_s
-        try_s = min(FIRST_TRY_S, timeout_s)
         with ExitStack() as on_failure:
             admin = on_failure.enter_context(AdminClient(config))
-            while True:
-                try:
-                    found = cls(connection, admin, admin.list_topics(timeout=try_s))
-                except KafkaException:
-                    admin.poll(0)  # delivers what error_cb gets
-                else:
-                    on_failure.pop_all()
-                    return found
-                try_s = deadline - time.monotonic()
-                if problem := find_problem(connection, errors, is_final=try_s <= 0):
-                    raise BrokerError(problem)
-                if try_s <= 0:
-                    break
-        raise BrokerError(
-            f"KAFKA_HOST: no broker answers at {connection.hosts!r} within {timeout_s:g} s "
-            f"({last_reason(errors)}); start one (scripts/start_kafka.sh) or correct the address"
-        )
+            found = first_answer(admin, connection, errors, timeout_s)
+            on_failure.pop_all()
+        return cls(connection, admin, found)
 
     def __enter__(self) -> Self:
         return self
@@ -166,6 +150,32 @@ class Cluster:
             return int(found[resource].result()["max.message.bytes"].value)
         except (KafkaException, KeyError):  # without the right to
             return DEFAULT_MAX_MESSAGE_BYTES
+
+
+def first_answer(
+    admin: AdminClient, connection: Connection, errors: Sequence[KafkaError], timeout_s: float
+) -> ClusterMetadata:
+    """Ask a cluster what there is until it answers; `errors` are those that the client reports.
+
+    Raises:
+        BrokerError: as `Cluster.connect` does.
+    """
+    deadline = time.monotonic() + timeout_s
+    try_s = min(FIRST_TRY_S, timeout_s)
+    while True:
+        try:
+            return admin.list_topics(timeout=try_s)
+        except KafkaException:
+            admin.poll(0)  # delivers what error_cb gets
+        try_s = deadline - time.monotonic()
+        if problem := find_problem(connection, errors, is_final=try_s <= 0):
+            raise BrokerError(problem)
+        if try_s <= 0:
+            break
+    raise BrokerError(
+        f"KAFKA_HOST: no broker answers at {connection.hosts!r} within {timeout_s:g} s "
+        f"({last_reason(errors)}); start one (scripts/start_kafka.sh) or correct the address"
+    )
 
 
 def names_of(resource: str, permissions: Iterable[Permission]) -> list[str]:

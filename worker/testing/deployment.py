@@ -44,9 +44,6 @@ class LocalDeployment:
     _open: ExitStack = field(default_factory=ExitStack)
     _client: StreamClient | None = None
 
-    def __post_init__(self) -> None:
-        self.folder = self.folder.resolve()  # its workers run in it
-
     def __enter__(self) -> Self:
         return self
 

@@ -30,6 +30,8 @@ SETTLE_S = 120.0
 CLOSE = 0.02
 
 Scores = Mapping[str, NDArray[np.float32]]
+Span = tuple[float, float]
+"""When something began and when it ended, in seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,11 @@ def swap_under_load(
     if not wait_until_answered(kafka, topic, n_sent, SETTLE_S):
         raise TimeoutError(worker.report(f"{n_sent} images not answered within {SETTLE_S:g} s"))
     worker.terminate()
-    account = Account.read(kafka, topic)
+    return swaps_of(Account.read(kafka, topic), n_sent, scores, steady, swaps)
+
+
+def swaps_of(account: Account, n_sent: int, scores: Scores, steady: Span, swaps: Span) -> Swaps:
+    """Return what an account says of the time without swaps and of the time with them."""
     return Swaps(
         account,
         n_sent,
@@ -123,7 +129,7 @@ def wait_until_steady(worker: WorkerProcess, per_s: float) -> None:
     )
 
 
-def during(work: Callable[[], object]) -> tuple[float, float]:
+def during(work: Callable[[], object]) -> Span:
     """Do some work, and return when it began and when it ended."""
     begin = time.time()
     work()
